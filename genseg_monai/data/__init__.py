@@ -1,0 +1,1 @@
+"""Find, check, split, read and describe the cases of a data set."""

@@ -1,0 +1,1 @@
+"""DICOM series, annotations and de-identification; nothing here talks to a network."""

@@ -1,0 +1,1 @@
+"""Handlers hung on the trainer's events; the trainer never imports them."""

@@ -1,0 +1,1 @@
+"""Inferers beyond MONAI's own."""

@@ -1,0 +1,1 @@
+"""Losses of the generator, the discriminator and the segmenter."""

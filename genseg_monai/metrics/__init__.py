@@ -1,0 +1,1 @@
+"""Scores of predicted masks and of synthetic images."""

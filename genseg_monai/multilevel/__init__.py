@@ -1,0 +1,1 @@
+"""The mathematics of the three levels; imports torch only."""

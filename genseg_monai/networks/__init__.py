@@ -1,0 +1,1 @@
+"""Generator, discriminator and segmenters, for 2D and 3D."""

@@ -1,0 +1,1 @@
+"""Fetch from and send to a PACS, over DIMSE or DICOMweb."""

@@ -1,0 +1,1 @@
+"""Transforms of images and masks: warps, intensity changes, the working grid."""
