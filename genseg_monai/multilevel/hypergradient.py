@@ -84,7 +84,8 @@ def hypergradient(levels: ThreeLevels, estimator: Estimator | str = "mixed", *, 
     fixed = {"images": synthetic[0].detach(), "masks": synthetic[1].detach()}
 
     def synthetic_loss(phi: Tree, inputs: Tree) -> Tensor:
-        return levels.synthetic_loss(phi, **{**fixed, **inputs})
+        given = {**fixed, **inputs}
+        return levels.synthetic_loss(phi, given["images"], given["masks"])
 
     c = cross(synthetic_loss, levels.segmenter.point, multiply(v, levels.segmenter.preconditioner), pair, epsilon)
     del v

@@ -37,7 +37,8 @@ def dot(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
 
 def norm(tree: Mapping[str, Tensor]) -> Tensor:
     """Return the Euclidean norm of all entries together as a scalar tensor."""
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in tree.values()]))
+    lengths: list[Tensor] = [torch.linalg.vector_norm(value) for value in tree.values()]
+    return torch.stack(lengths).square().sum().sqrt()
 
 
 def zeros_like(tree: Mapping[str, Tensor]) -> Tree:
