@@ -17,10 +17,8 @@ _REQUIREMENTS = {
     "itk": "itk>=5.4,<6",
     "jpeg_ls": "pyjpegls>=1.5,<2",
     "matplotlib": "matplotlib>=3.8,<4",
-    "monai": "monai>=1.6.1,<1.7",
-    "pydicom": "pydicom>=2.4.4,<4",
     "pylibjpeg": "pylibjpeg>=2.0,<3",
-    "pynetdicom": "pynetdicom>=2.1,<4",
+    "pynetdicom": "pynetdicom>=3.0,<4",
 }
 
 

@@ -14,8 +14,8 @@ class UserError(ValueError):
 
     Example:
         >>> from genseg_monai.errors import UserError
-        >>> str(UserError("scan.png", "wanted a mask of 64 x 64 pixels, got 32 x 32; draw the mask on the image itself"))
-        'scan.png: wanted a mask of 64 x 64 pixels, got 32 x 32; draw the mask on the image itself'
+        >>> str(UserError("scan.png", "wanted a mask of 64 x 64 pixels, got 32 x 32; draw it on the image itself"))
+        'scan.png: wanted a mask of 64 x 64 pixels, got 32 x 32; draw it on the image itself'
     """
 
     def __init__(self, where: object, problem: str) -> None:

@@ -1,0 +1,55 @@
+# One command a job; `make help` lists them. The environment is made once, in .venv, and again when requirements change.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# the python the environment is made with: PYTHON=... if given, else the first of these that runs and is 3.11 or newer
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+# processes of the tests; each uses one thread
+JOBS ?= 2
+
+.PHONY: help train test lint format types bench clean
+
+help:  ## list the jobs
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then echo "make: python: wanted Python 3.11 or newer with venv and pip, found none;" \
+		"install it (Debian: python3.11 python3.11-venv) or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+
+# the stamp is written only after pip has finished, so that a broken install is done again
+$(VENV)/.installed: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r $<
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r $<
+	@touch $@ $(VENV)/.installed
+
+train: $(VENV)/.installed  ## train on the phantom (about 3 minutes on two cores), results in runs/phantom
+	$(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml --output_dir runs/phantom
+
+test: $(VENV)/.installed-dev  ## run the tests and the examples in the docstrings
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(VENV)/.installed-dev  ## check style, format and types, change nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## put imports and layout in order
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.installed-dev  ## check the types alone
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed  ## measure the cost of one iteration (benchmarks/step_cost.py)
+	$(BIN)/python benchmarks/step_cost.py --sizes 128 --batches 2 --widths 32,64 --threads 1
+
+clean:  ## remove the environment and the caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
