@@ -35,18 +35,8 @@ LAYERS = {
     "pacs": {"dicom", "pacs"},
 }
 _MATHS_PACKAGES = {"torch", "numpy", "scipy", "einops", "skimage", "monai", "PIL"}
-_FILES_PACKAGES = _MATHS_PACKAGES | {
-    "nibabel",
-    "pydicom",
-    "itk",
-    "highdicom",
-    "yaml",
-    "jsonschema",
-    "tqdm",
-    "gdcm",
-    "jpeg_ls",
-}
-_FILES_PACKAGES |= {"pylibjpeg", "openjpeg"}
+_FILES_PACKAGES = _MATHS_PACKAGES | {"nibabel", "pydicom", "itk", "highdicom", "yaml", "jsonschema", "tqdm"}
+_FILES_PACKAGES |= {"gdcm", "jpeg_ls", "openjpeg", "pylibjpeg"}  # decoders
 _ENGINES_PACKAGES = _FILES_PACKAGES | {"ignite"}
 PACKAGES = {
     "multilevel": {"torch"},
