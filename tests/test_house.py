@@ -159,7 +159,7 @@ def _arguments(command: str) -> tuple[set[str], bool]:
     raise AssertionError(f"no function {name} in {module.relative_to(ROOT)}")
 
 
-@pytest.mark.parametrize("command", _commands())
+@pytest.mark.parametrize("command", _commands(), ids=str)
 def test_readme_command_exists(command: str) -> None:
     words = shlex.split(command, comments=True)
     if words[0] == "make":
