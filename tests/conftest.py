@@ -1,26 +1,14 @@
-"""Fixtures of every test: the same random numbers, few threads, and the way to the real data."""
+"""Fixtures of the tests: the way to the real data, and what is skipped where."""
 
 from __future__ import annotations
 
 import os
-import random
 from pathlib import Path
 
-# before torch and numpy are imported: xdist runs one test process a core, so more threads only get in each other's way
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
-os.environ.setdefault("MPLBACKEND", "Agg")
-
-import numpy as np
 import pytest
 import torch
 
 _ROOT = Path(__file__).resolve().parent.parent
-
-
-def pytest_configure() -> None:
-    """Keep torch to as many threads as the environment says."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,14 +19,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(no_gpu)
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    """Start every test from the same random state, whatever ran before it."""
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 - MONAI and other libraries draw from the global state
-    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

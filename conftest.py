@@ -1,0 +1,28 @@
+"""What holds for every test and every example in a docstring: few threads, the same random numbers, no screen."""
+
+from __future__ import annotations
+
+import os
+import random
+
+# before torch and numpy are imported: xdist runs one test process a core, so more threads only get in each other's way
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+import torch
+
+
+def pytest_configure() -> None:
+    """Keep torch to as many threads as the environment says."""
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Start every test from the same random state, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - MONAI and other libraries draw from the global state
+    torch.manual_seed(0)
