@@ -36,16 +36,16 @@ test: $(VENV)/.installed-dev  ## run the tests and the examples in the docstring
 	$(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/.installed-dev  ## check style, format and types, change nothing
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 format: $(VENV)/.installed-dev  ## put imports and layout in order
-	$(BIN)/ruff check --fix-only .
-	$(BIN)/ruff format .
+	$(BIN)/python -m ruff check --fix-only .
+	$(BIN)/python -m ruff format .
 
 types: $(VENV)/.installed-dev  ## check the types alone
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 
 bench: $(VENV)/.installed  ## measure the cost of one iteration (benchmarks/step_cost.py)
 	$(BIN)/python benchmarks/step_cost.py --sizes 128 --batches 2 --widths 32,64 --threads 1
