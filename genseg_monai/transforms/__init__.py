@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from genseg_monai.transforms.batch_augment import BatchAugment, warp_images
+from genseg_monai.transforms.grid_fit import GridFit, GridMode, fit_grid, resize
 from genseg_monai.transforms.intensity import Intensity, IntensityRanges, apply_intensity, draw_intensity
 from genseg_monai.transforms.mask_warp import Warp, WarpRanges, apply_warp, draw_warp, identity_warp, sampling_grid
 from genseg_monai.transforms.normalise import MapLabel, MapLabeld, Normalisation, Normalise, Normalised
-from genseg_monai.transforms.working_grid import GridFit, GridMode, ToWorkingGrid, ToWorkingGridd, fit_grid, resize
+from genseg_monai.transforms.save import SaveMaskd, stem_of
+from genseg_monai.transforms.working_grid import ToWorkingGrid, ToWorkingGridd
 
 __all__ = [
     "BatchAugment",
@@ -19,6 +21,7 @@ __all__ = [
     "Normalisation",
     "Normalise",
     "Normalised",
+    "SaveMaskd",
     "ToWorkingGrid",
     "ToWorkingGridd",
     "Warp",
@@ -31,5 +34,6 @@ __all__ = [
     "identity_warp",
     "resize",
     "sampling_grid",
+    "stem_of",
     "warp_images",
 ]

@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from genseg_monai.transforms._affine import pairs, rotation, shear
 from genseg_monai.transforms._spline import spline_field
 
 __all__ = ["Range", "Warp", "WarpRanges", "apply_warp", "draw_warp", "identity_warp", "sampling_grid"]
@@ -142,7 +143,7 @@ class Warp:
         voxels = self.scale.new_tensor(size)
         extent = 1 + self.pad.sum(-1)  # the padded image, as a share of the image
         offset = (self.pad[..., 1] - self.pad[..., 0]) / 2 * voxels  # its centre moves when the sides differ
-        turn = _rotation(self.rotate, len(size)) @ _shear(self.shear, len(size))
+        turn = rotation(self.rotate, len(size)) @ shear(self.shear, len(size))
         linear = turn @ torch.diag_embed(self.flip * self.scale / extent)  # B S S: A
         # forward: y = A (x - offset) + shift, where offset is the centre of the padded image
         inverse = torch.linalg.inv(linear)
@@ -159,9 +160,9 @@ def identity_warp(batch: int, spatial_dims: int, device: torch.device | str | No
         >>> torch.equal(apply_warp(masks, identity_warp(1, 2)), masks)
         True
     """
-    pairs = _pairs(spatial_dims)
+    planes = pairs(spatial_dims)
     axes = torch.zeros(batch, spatial_dims, device=device)
-    turns = torch.zeros(batch, pairs, device=device)
+    turns = torch.zeros(batch, planes, device=device)
     pad = torch.zeros(batch, spatial_dims, 2, device=device)
     return Warp(flip=axes + 1, pad=pad, scale=axes + 1, translate=axes, rotate=turns, shear=turns)
 
@@ -188,7 +189,7 @@ def draw_warp(ranges: WarpRanges, batch: int, spatial_dims: int, generator: torc
         lower, upper = (torch.as_tensor(bound, device=device, dtype=torch.get_default_dtype()) for bound in bounds)
         return lower + (upper - lower) * torch.rand(batch, *shape, generator=generator, device=device)
 
-    pairs = _pairs(spatial_dims)
+    planes = pairs(spatial_dims)
     axis = ranges.flip_axis if ranges.flip_axis is not None else (spatial_dims - 1 if spatial_dims == 2 else 0)
     if not -spatial_dims <= axis < spatial_dims:
         raise ValueError(f"flip_axis: wanted an axis of {spatial_dims} spatial axes, got {axis}")
@@ -199,8 +200,8 @@ def draw_warp(ranges: WarpRanges, batch: int, spatial_dims: int, generator: torc
         pad=uniform(ranges.pad, spatial_dims, 2),
         scale=uniform(ranges.scale, spatial_dims),
         translate=uniform(ranges.translate, spatial_dims),
-        rotate=uniform(ranges.rotate, pairs) * (math.pi / 180),
-        shear=uniform(ranges.shear, pairs) * (math.pi / 180),
+        rotate=uniform(ranges.rotate, planes) * (math.pi / 180),
+        shear=uniform(ranges.shear, planes) * (math.pi / 180),
     )
     if not isinstance(ranges.elastic, Tensor) and ranges.elastic == 0:
         return warp
@@ -257,40 +258,3 @@ def apply_warp(masks: Tensor, warp: Warp, mode: str = "bilinear") -> Tensor:
     grid = sampling_grid(warp.to(masks.device, masks.dtype), size)
     objects = F.grid_sample(masks[:, 1:], grid, mode=mode, padding_mode="zeros", align_corners=False)
     return torch.cat([1 - objects.sum(1, keepdim=True), objects], dim=1)
-
-
-def _pairs(spatial_dims: int) -> int:
-    """Return the number of planes an image can turn in."""
-    if spatial_dims not in (2, 3):
-        raise ValueError(f"spatial_dims: wanted 2 or 3, got {spatial_dims}")
-    return 1 if spatial_dims == 2 else 3
-
-
-def _planes(spatial: int) -> list[tuple[int, int]]:
-    return [(0, 1)] if spatial == 2 else [(0, 1), (0, 2), (1, 2)]
-
-
-def _rotation(angles: Tensor, spatial: int) -> Tensor:
-    """Return B S S: the turns in each plane, one after the other, from its first axis to its second."""
-    whole = torch.eye(spatial, dtype=angles.dtype, device=angles.device).expand(len(angles), -1, -1)
-    for (i, j), angle in zip(_planes(spatial), angles.unbind(1), strict=True):
-        on_i, on_j = _unit(angles, spatial, i, i) + _unit(angles, spatial, j, j), _unit(angles, spatial, j, i)
-        rest = torch.eye(spatial, dtype=angles.dtype, device=angles.device) - on_i
-        cos, sin = angle.cos().reshape(-1, 1, 1), angle.sin().reshape(-1, 1, 1)
-        whole = (rest + cos * on_i + sin * (on_j - on_j.T)) @ whole
-    return whole
-
-
-def _shear(angles: Tensor, spatial: int) -> Tensor:
-    """Return B S S: along the second axis of each plane, by the tangent of the angle times the first."""
-    whole = torch.eye(spatial, dtype=angles.dtype, device=angles.device).expand(len(angles), -1, -1)
-    for (i, j), angle in zip(_planes(spatial), angles.unbind(1), strict=True):
-        whole = whole + angle.tan().reshape(-1, 1, 1) * _unit(angles, spatial, j, i)
-    return whole
-
-
-def _unit(like: Tensor, spatial: int, row: int, column: int) -> Tensor:
-    """Return the S x S matrix with a single one."""
-    unit = torch.zeros(spatial, spatial, dtype=like.dtype, device=like.device)
-    unit[row, column] = 1
-    return unit
