@@ -1,1 +1,29 @@
 """Generator, discriminator and segmenters, for 2D and 3D."""
+
+from __future__ import annotations
+
+from genseg_monai.networks.candidates import CandidateKind, CandidateSpec, SearchSpace, candidates, make_candidate
+from genseg_monai.networks.discriminator import PatchDiscriminator
+from genseg_monai.networks.generator import DiscreteGenerator, SearchableGenerator, generator_depth
+from genseg_monai.networks.genotype import Genotype
+from genseg_monai.networks.mixed_conv import MixedConv, collapse, embed, window
+from genseg_monai.networks.segmenters import Segmenter, make_segmenter
+
+__all__ = [
+    "CandidateKind",
+    "CandidateSpec",
+    "DiscreteGenerator",
+    "Genotype",
+    "MixedConv",
+    "PatchDiscriminator",
+    "SearchSpace",
+    "SearchableGenerator",
+    "Segmenter",
+    "candidates",
+    "collapse",
+    "embed",
+    "generator_depth",
+    "make_candidate",
+    "make_segmenter",
+    "window",
+]

@@ -1,0 +1,349 @@
+"""Mask-to-image generators: the searchable U-Net, and the plain one built from what the search chose.
+
+After the mixed generator of Zhang et al., "Generative AI enables medical image segmentation in ultra low-data regimes",
+Nature Communications 16:6486, 2025 (arXiv 2408.17421), itself the U-Net of pix2pix (Isola et al., CVPR 2017, arXiv
+1611.07004). Differences: encoder cells are searched as well as decoder cells, each mixture is one collapsed
+convolution, the norm is instance norm (batches are tiny), the activation is smooth (the hypergradient takes differences
+of it), there is no dropout, and the output is a sigmoid, since images lie in [0, 1]. One class serves 2D and 3D.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+
+import torch
+from monai.networks.layers.utils import get_act_layer, get_norm_layer
+from torch import Tensor, nn
+
+from genseg_monai.errors import UserError
+from genseg_monai.networks.activation import SMOOTH, activation_layer
+from genseg_monai.networks.candidates import SearchSpace, candidates, make_candidate
+from genseg_monai.networks.genotype import Genotype
+from genseg_monai.networks.mixed_conv import MixedConv
+
+__all__ = ["DiscreteGenerator", "SearchableGenerator", "generator_depth"]
+
+_MAX_DEPTH = 7
+_MAX_WIDTH_FACTOR = 8
+_NORM = ("instance", {"affine": True})
+
+Kernels = Mapping[str, tuple[Tensor, Tensor | None]]
+
+
+def generator_depth(image_size: Sequence[int]) -> int:
+    """Return the largest depth, at most 7, for which 2**depth divides every side.
+
+    Raises:
+        UserError: a side is odd.
+
+    Example:
+        >>> generator_depth((128, 96))
+        5
+    """
+    depth = 0
+    while depth < _MAX_DEPTH and all(side > 0 and side % 2 ** (depth + 1) == 0 for side in image_size):
+        depth += 1
+    if depth == 0:
+        raise UserError(
+            "image_size", f"wanted sides that divide by 2, better by 16, got {tuple(image_size)}; pad the images"
+        )
+    return depth
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What both generators are built from; see `SearchableGenerator` for the meaning."""
+
+    spatial_dims: int
+    in_channels: int
+    out_channels: int
+    image_size: tuple[int, ...]
+    _: KW_ONLY
+    base_width: int
+    depth: int
+    norm: str | tuple
+    activation: str | tuple
+
+    def __post_init__(self) -> None:
+        if len(self.image_size) != self.spatial_dims:
+            raise UserError("image_size", f"wanted {self.spatial_dims} sides (spatial_dims), got {self.image_size}")
+        if self.depth < 1 or any(side % 2**self.depth for side in self.image_size):
+            problem = f"wanted at least 1, and that 2**depth divides every side of {self.image_size}, got {self.depth}"
+            raise UserError("depth", problem)
+
+    def cells(self, make_conv: Callable[[str, int, int, bool, bool], nn.Module]) -> tuple[nn.ModuleList, nn.ModuleList]:
+        """Build the encoder (outermost first) and the decoder (innermost first).
+
+        ``make_conv`` gets the name of the cell, its input and output channels, whether it is transposed, and whether it
+        has a bias.
+        """
+        widths = [self.base_width * min(2**level, _MAX_WIDTH_FACTOR) for level in range(self.depth)]
+        encoder, decoder = nn.ModuleList(), nn.ModuleList()
+        for i in range(self.depth):
+            inputs = widths[i - 1] if i else self.in_channels
+            normed = i > 0 and self._can_norm(i + 1)
+            conv = make_conv(f"encoder.{i}", inputs, widths[i], False, not normed)
+            encoder.append(
+                self._cell(conv, widths[i] if normed else 0, get_act_layer(activation_layer(self.activation)))
+            )
+        for i in range(self.depth):
+            level = self.depth - 1 - i  # the number of halvings left in this cell's output
+            inputs = widths[level] * (2 if i else 1)  # all but the innermost also get the encoder's output
+            outputs = widths[level - 1] if level else self.out_channels
+            normed = level > 0 and self._can_norm(level)
+            conv = make_conv(f"decoder.{i}", inputs, outputs, True, not normed)
+            activation = get_act_layer(activation_layer(self.activation)) if level else nn.Sigmoid()
+            decoder.append(self._cell(conv, outputs if normed else 0, activation))
+        return encoder, decoder
+
+    def _can_norm(self, level: int) -> bool:
+        """Whether more than one voxel is left to normalise over after so many halvings."""
+        return any(side > 2**level for side in self.image_size)
+
+    def _cell(self, conv: nn.Module, norm_channels: int, activation: nn.Module) -> nn.Sequential:
+        layers = OrderedDict(conv=conv)
+        if norm_channels:
+            layers["norm"] = get_norm_layer(self.norm, spatial_dims=self.spatial_dims, channels=norm_channels)
+        layers["activation"] = activation
+        return nn.Sequential(layers)
+
+
+class SearchableGenerator(nn.Module):
+    """U-Net of searchable cells that turns masks into images.
+
+    Widths are base_width * (1, 2, 4, 8, 8, ...); every encoder cell halves the resolution and every decoder cell
+    doubles it, with a skip connection at each level but the innermost.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: mask classes K, background included.
+        out_channels: image channels C.
+        image_size: `H W [D]`, sides that divide by ``2**depth``; sets the depth and which cells see a single voxel.
+        base_width: channels after the first cell.
+        depth: number of encoder cells; None takes `generator_depth`.
+        space: a `SearchSpace` or its name.
+        norm: norm of the cells, as MONAI names it; neither the outermost cells nor 1 x 1 outputs have one.
+        activation: activation of the cells, as MONAI names it. "silu" is smooth; ``("leakyrelu",
+            {"negative_slope": 0.2})`` is that of pix2pix.
+
+    Raises:
+        UserError: a size, depth or search space that does not fit.
+
+    Shape:
+        One-hot or soft masks `B K H W [D]` to images `B C H W [D]` in [0, 1].
+
+    Example:
+        >>> generator = SearchableGenerator(2, in_channels=2, out_channels=3, image_size=(32, 32), base_width=4)
+        >>> generator(torch.zeros(1, 2, 32, 32)).shape
+        torch.Size([1, 3, 32, 32])
+        >>> generator.derive().depth
+        5
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        image_size: Sequence[int],
+        *,
+        base_width: int = 32,
+        depth: int | None = None,
+        space: SearchSpace | str = SearchSpace.PAPER,
+        norm: str | tuple = _NORM,
+        activation: str | tuple = SMOOTH,
+    ) -> None:
+        super().__init__()
+        self._shape = _Shape(
+            spatial_dims,
+            in_channels,
+            out_channels,
+            tuple(image_size),
+            base_width=base_width,
+            depth=generator_depth(image_size) if depth is None else depth,
+            norm=norm,
+            activation=activation,
+        )
+        self.encoder, self.decoder = self._shape.cells(
+            lambda _, inputs, outputs, transposed, bias: MixedConv(
+                spatial_dims, inputs, outputs, transposed, space, bias=bias
+            )
+        )
+        self.space = SearchSpace(space)
+
+    @property
+    def depth(self) -> int:
+        """The number of encoder cells."""
+        return self._shape.depth
+
+    def _mixtures(self) -> dict[str, MixedConv]:
+        """Return the searchable convolution of each cell, by the cell's name."""
+        sides = (("encoder", self.encoder), ("decoder", self.decoder))
+        return {f"{side}.{i}": cell.get_submodule("conv") for side, cells in sides for i, cell in enumerate(cells)}  # type: ignore[misc]
+
+    def arch_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the architecture weights alpha by their names in the state dict."""
+        return {f"{name}.conv.alpha": mixture.alpha for name, mixture in self._mixtures().items()}
+
+    def weight_parameters(self) -> dict[str, nn.Parameter]:
+        """Return every parameter that is not an architecture weight, by its name in the state dict."""
+        arch = self.arch_parameters()
+        return {name: parameter for name, parameter in self.named_parameters() if name not in arch}
+
+    def arch_weights(self) -> dict[str, Tensor]:
+        """Return each cell's softmax(alpha), one weight a candidate, detached."""
+        return {name: torch.softmax(mixture.alpha.detach(), dim=0) for name, mixture in self._mixtures().items()}
+
+    def collapsed(self) -> Kernels:
+        """Return the kernel and the bias of each cell, to share between calls while nothing has changed."""
+        return {name: mixture.collapsed() for name, mixture in self._mixtures().items()}
+
+    def derive(self) -> Genotype:
+        """Return the architecture in which each cell keeps its heaviest candidate (the first of equals)."""
+        chosen = {name: mixture.specs[int(mixture.alpha.argmax())].name for name, mixture in self._mixtures().items()}
+        names = [tuple(v for k, v in chosen.items() if k.startswith(side)) for side in ("encoder", "decoder")]
+        return Genotype(self.space, *names)
+
+    def candidate_names(self) -> dict[str, tuple[str, ...]]:
+        """Return the names of each cell's candidates, in the order of its alpha."""
+        return {name: tuple(spec.name for spec in mixture.specs) for name, mixture in self._mixtures().items()}
+
+    def discretise(self, genotype: Genotype | None = None) -> DiscreteGenerator:
+        """Build the generator of ``genotype`` with copies of the weights that its candidates and norms have here.
+
+        Args:
+            genotype: by default that of `derive`.
+        """
+        shape = self._shape
+        genotype = genotype or self.derive()
+        chosen = {f"encoder.{i}": name for i, name in enumerate(genotype.encoder)}
+        chosen |= {f"decoder.{i}": name for i, name in enumerate(genotype.decoder)}
+        result = DiscreteGenerator(
+            genotype,
+            shape.spatial_dims,
+            shape.in_channels,
+            shape.out_channels,
+            shape.image_size,
+            base_width=shape.base_width,
+            norm=shape.norm,
+            activation=shape.activation,
+        )
+        state = {name: value for name, value in self.state_dict().items() if ".norm." in name}
+        for name, mixture in self._mixtures().items():
+            index = self.candidate_names()[name].index(chosen[name])
+            state[f"{name}.conv.conv.weight"] = mixture.weights[index]
+            if mixture.bias is not None:
+                state[f"{name}.conv.conv.bias"] = mixture.bias[index]
+        result.load_state_dict(state)
+        return result.to(next(self.parameters()).device).train(self.training)
+
+    def forward(self, masks: Tensor, kernels: Kernels | None = None) -> Tensor:
+        """Draw images for masks.
+
+        Args:
+            masks: `B K H W [D]`.
+            kernels: what `collapsed` returned; by default the kernels are collapsed anew.
+        """
+        _check_sides(list(masks.shape), self.depth)
+        kernels = self.collapsed() if kernels is None else kernels
+
+        def run(name: str, cell: nn.Module, x: Tensor) -> Tensor:
+            conv, *rest = cell.children()
+            x = conv(x, kernels[name])
+            for layer in rest:
+                x = layer(x)
+            return x
+
+        x, skips = masks, []
+        for i, cell in enumerate(self.encoder):
+            x = run(f"encoder.{i}", cell, x)
+            skips.append(x)
+        skips.pop()
+        for i, cell in enumerate(self.decoder):
+            x = run(f"decoder.{i}", cell, torch.cat([x, skips.pop()], dim=1) if i else x)
+        return x
+
+
+class DiscreteGenerator(nn.Module):
+    """The plain U-Net that a genotype describes; TorchScript can compile it.
+
+    Args:
+        genotype: one candidate for each cell; sets the depth.
+        spatial_dims: 2 or 3.
+        in_channels: mask classes K, background included.
+        out_channels: image channels C.
+        image_size: `H W [D]`, as the generator it was derived from had.
+        base_width: channels after the first cell.
+        norm: norm of the cells, as MONAI names it.
+        activation: activation of the cells, as MONAI names it.
+
+    Raises:
+        UserError: an image size that does not fit the genotype's depth.
+
+    Shape:
+        One-hot or soft masks `B K H W [D]` to images `B C H W [D]` in [0, 1].
+
+    Example:
+        >>> genotype = Genotype("wide", encoder=("conv_4", "pool_1"), decoder=("conv_8", "resize_3"))
+        >>> generator = DiscreteGenerator(genotype, 2, in_channels=2, out_channels=1, image_size=(16, 16), base_width=4)
+        >>> generator(torch.zeros(1, 2, 16, 16)).shape
+        torch.Size([1, 1, 16, 16])
+    """
+
+    def __init__(
+        self,
+        genotype: Genotype,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        image_size: Sequence[int],
+        *,
+        base_width: int = 32,
+        norm: str | tuple = _NORM,
+        activation: str | tuple = SMOOTH,
+    ) -> None:
+        super().__init__()
+        shape = _Shape(
+            spatial_dims,
+            in_channels,
+            out_channels,
+            tuple(image_size),
+            base_width=base_width,
+            depth=genotype.depth,
+            norm=norm,
+            activation=activation,
+        )
+        self.depth = genotype.depth
+        self.in_channels, self.out_channels = in_channels, out_channels
+
+        def make_conv(cell: str, inputs: int, outputs: int, transposed: bool, bias: bool) -> nn.Module:
+            side, _, index = cell.partition(".")
+            name = getattr(genotype, side)[int(index)]
+            spec = next(spec for spec in candidates(genotype.space, transposed) if spec.name == name)
+            return make_candidate(spec, spatial_dims, inputs, outputs, transposed=transposed, bias=bias)
+
+        self.encoder, self.decoder = shape.cells(make_conv)
+
+    def forward(self, masks: Tensor) -> Tensor:
+        """Draw images for masks, `B K H W [D]`."""
+        _check_sides(list(masks.shape), self.depth)
+        x = masks
+        skips: list[Tensor] = []
+        for cell in self.encoder:
+            x = cell(x)
+            skips.append(x)
+        skips.pop()
+        for i, cell in enumerate(self.decoder):
+            if i > 0:
+                x = torch.cat([x, skips.pop()], dim=1)
+            x = cell(x)
+        return x
+
+
+def _check_sides(shape: list[int], depth: int) -> None:
+    """Raise unless every side divides by 2**depth; in words that TorchScript can compile."""
+    for side in shape[2:]:
+        if side % 2**depth != 0:
+            raise ValueError(f"wanted masks B K H W [D] whose sides divide by 2**{depth}, got {shape}; pad them")
