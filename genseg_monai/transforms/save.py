@@ -1,4 +1,4 @@
-"""Write predicted masks beside no one's data: one whole file a case, never over another."""
+"""Write predicted masks: one whole file a case, never over another."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import numpy as np
 from einops import rearrange
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelWriter
+from monai.data.utils import to_affine_nd
 from monai.transforms import SaveImaged
+from monai.utils import convert_to_numpy
 from PIL import Image
 
 from genseg_monai._atomic import whole_file
@@ -153,8 +155,11 @@ def _indices(mask: Any, source: str, meta: Mapping[str, Any]) -> np.ndarray:
 
 def _write_nifti(mask: np.ndarray, pred: Any, meta: Mapping[str, Any], path: Path) -> None:
     """Write a volume with the affine of the mask, or else of the image."""
-    affine = pred.affine if isinstance(pred, MetaTensor) else meta.get("affine", np.eye(4))
-    writer = NibabelWriter(output_dtype=np.uint8)
-    writer.set_data_array(mask, channel_dim=None, squeeze_end_dims=False)
-    writer.set_metadata({"affine": affine}, resample=False)
-    writer.write(path)
+    given = pred.affine if isinstance(pred, MetaTensor) else meta.get("affine", np.eye(4))
+    affine = to_affine_nd(3, convert_to_numpy(given).astype(np.float64))
+    volume = NibabelWriter.create_backend_obj(mask, affine=affine, dtype=np.uint8)
+    # ITK and nibabel prefer the one or the other form: write both
+    volume.set_sform(affine, code=1)
+    volume.set_qform(affine, code=1)
+    volume.header.set_xyzt_units("mm")
+    volume.to_filename(path)
