@@ -1,0 +1,106 @@
+"""What goes wrong between here and an archive, and how often it is tried again.
+
+No message holds anything an archive sent: no name, no identifier, no UID, no URL with a query in it. A fault that may
+pass (a broken line, a busy archive) says so, and only that kind is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+__all__ = ["ArchiveError", "NetFault", "retrying"]
+
+_LOG = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class NetFault(StrEnum):
+    """Why something did not arrive, or was not taken."""
+
+    UNREACHABLE = "unreachable"
+    """No connection: wrong host or port, a firewall, no archive."""
+    REJECTED = "rejected"
+    """The archive does not accept these AE titles, or the user."""
+    BROKEN = "broken"
+    """The connection ended in the middle of a transfer."""
+    FAILED = "failed"
+    """The archive answered, with an error."""
+    COUNT = "count"
+    """Fewer instances arrived than the archive says it has."""
+    UNEXPECTED = "unexpected"
+    """An instance that was not asked for: another study, another series, an impossible UID."""
+    BOUNDS = "bounds"
+    """More bytes, instances, answers or seconds than allowed."""
+    SPACE = "space"
+    """The disk is full, or nearly."""
+
+
+_PASSING = frozenset({NetFault.UNREACHABLE, NetFault.BROKEN, NetFault.FAILED, NetFault.COUNT})
+
+
+class ArchiveError(Exception):
+    """A failure in talking to an archive.
+
+    Args:
+        where: the route or file, never a value an archive sent.
+        reason: a `NetFault` or its value.
+        problem: what was wanted, what came, what to do.
+
+    Example:
+        >>> error = ArchiveError("c-get", "broken", "wanted 20 instances, the line broke after 7; run it again")
+        >>> str(error), error.passing
+        ('c-get: wanted 20 instances, the line broke after 7; run it again', True)
+    """
+
+    def __init__(self, where: object, reason: NetFault | str, problem: str) -> None:
+        super().__init__(str(where), str(reason), problem)
+        self.where, self.reason, self.problem = str(where), NetFault(reason), problem
+
+    @property
+    def passing(self) -> bool:
+        """Say whether trying again may help."""
+        return self.reason in _PASSING
+
+    def __str__(self) -> str:
+        """Return ``where: problem`` as a single line."""
+        return " ".join(f"{self.where}: {self.problem}".split())
+
+
+def retrying(
+    work: Callable[[], _Result], attempts: int, delay: float, sleep: Callable[[float], object] = time.sleep
+) -> _Result:
+    """Do `work`, again after a fault that may pass, waiting twice as long each time.
+
+    Args:
+        work: what to do.
+        attempts: how often at most, 1 or more.
+        delay: seconds before the second attempt; at most a minute between two.
+        sleep: how to wait.
+
+    Raises:
+        ArchiveError: the last fault.
+
+    Example:
+        >>> answers = iter([ArchiveError("c-get", "broken", "the line broke"), 5])
+        >>> def work():
+        ...     answer = next(answers)
+        ...     if isinstance(answer, Exception):
+        ...         raise answer
+        ...     return answer
+        >>> retrying(work, attempts=3, delay=0.0)
+        5
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return work()
+        except ArchiveError as error:
+            if not error.passing or attempt == attempts:
+                raise
+            wait = min(delay * 2 ** (attempt - 1), 60.0)
+            _LOG.warning("%s; attempt %d of %d in %.1f s", error, attempt + 1, attempts, wait)
+            sleep(wait)
+    raise ValueError(f"attempts: wanted 1 or more, got {attempts}")

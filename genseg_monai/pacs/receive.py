@@ -1,0 +1,97 @@
+"""Our side of C-STORE: instances that an archive sends, on its C-GET association or to our own receiver."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from genseg_monai._optional import require
+from genseg_monai.errors import UserError
+from genseg_monai.pacs.inbox import Inbox
+from genseg_monai.pacs.settings import PacsSettings, is_loopback
+from genseg_monai.pacs.wire import SYNTAXES, make_entity, opened
+
+if TYPE_CHECKING:
+    from pynetdicom.events import Event
+
+__all__ = ["Receiver", "storing"]
+
+_SUCCESS, _REFUSED, _NOT_MATCHING = 0x0000, 0xA700, 0xA900
+_PAUSE = 0.02
+
+
+def storing(inbox: Inbox) -> Callable[[Event], int]:
+    """Return the handler that hands each instance, unparsed, to an inbox."""
+    encode_file_meta = require("pynetdicom.dsutils", "receiving from an archive").encode_file_meta
+    prefix = b"\0" * 128 + b"DICM"
+
+    def handle(event: Event) -> int:
+        request: Any = event.request
+        claimed = str(request.AffectedSOPInstanceUID or "")
+        taken = request.DataSet is not None and inbox.take(
+            prefix + encode_file_meta(event.file_meta), request.DataSet.getbuffer(), str(event.context[1]), claimed
+        )
+        if inbox.fault is not None:
+            event.assoc.abort()  # also ends an archive that does not stop
+            return _REFUSED
+        return _SUCCESS if taken else _NOT_MATCHING
+
+    return handle
+
+
+class Receiver:
+    """A storage receiver for the time of one C-MOVE.
+
+    Takes associations from the archive's AE title to ours only, few at a time, and hands every instance to the inbox,
+    which refuses what was not asked for.
+
+    Args:
+        settings: of the archive; `move_port` is where to listen.
+        inbox: where instances go.
+
+    Raises:
+        UserError: the port is taken.
+    """
+
+    def __init__(self, settings: PacsSettings, inbox: Inbox) -> None:
+        evt = require("pynetdicom.events", "C-MOVE")
+        entity = make_entity(settings)
+        entity.require_called_aet = True
+        entity.require_calling_aet = [settings.called_aet]
+        entity.maximum_associations = settings.limits.associations
+        for context in require("pynetdicom", "C-MOVE").AllStoragePresentationContexts:
+            entity.add_supported_context(context.abstract_syntax, list(SYNTAXES))
+        local = is_loopback(settings.host)
+        address = settings.move_host or ("127.0.0.1" if local else "0.0.0.0")
+        self._sockets: list[socket.socket] = []
+        hook = opened(settings.limits.pdu_bytes, inbox.count_bytes, self._sockets)
+        try:
+            self._server: Any = entity.start_server(
+                (address, settings.move_port),
+                block=False,
+                evt_handlers=[(evt.EVT_CONN_OPEN, hook), (evt.EVT_C_STORE, storing(inbox))],
+                ssl_context=settings.tls.context(server=True) if settings.tls else None,
+            )
+        except OSError:
+            problem = f"wanted to listen at port {settings.move_port}, it is taken or not allowed; name another"
+            raise UserError("pacs.yaml: move_port", problem) from None
+        self._inbox = inbox
+
+    def __enter__(self) -> Receiver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        with contextlib.suppress(OSError):
+            self._server.shutdown()
+        for one in self._sockets:
+            one.close()
+
+    def drain(self, seconds: float = 2.0) -> None:
+        """Wait until the archive has closed its associations, for it may report the end before it does so."""
+        end = time.monotonic() + seconds
+        while self._server.active_associations and time.monotonic() < end and not self._inbox.complete:
+            time.sleep(_PAUSE)

@@ -1,0 +1,157 @@
+"""Query and retrieve against a real archive, over DIMSE and DICOMweb."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from genseg_monai.pacs.dicomweb import WebArchive
+from genseg_monai.pacs.dimse import DimseArchive
+from genseg_monai.pacs.faults import ArchiveError, NetFault
+from genseg_monai.pacs.inbox import Inbox
+from genseg_monai.pacs.records import Query, SeriesRecord
+from genseg_monai.pacs.settings import Credentials, PacsSettings
+from tests.dicom.study import Study
+from tests.pacs.orthanc import Orthanc, free_port
+
+ROUTES = ["c-get", "c-move", "dicomweb"]
+
+
+Connect = Callable[[PacsSettings, str], DimseArchive | WebArchive]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    with ExitStack() as stack:
+        yield lambda settings, route: stack.enter_context(
+            WebArchive(settings) if route == "dicomweb" else DimseArchive(settings, route)
+        )
+
+
+def listed(archive: DimseArchive | WebArchive, query: Query) -> list[SeriesRecord]:
+    return [one for study in archive.studies(query) for one in archive.series(study)]
+
+
+def with_instances(archive: DimseArchive | WebArchive, series: SeriesRecord) -> SeriesRecord:
+    return replace(series, instances=archive.instances(series))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_echo(archive: Orthanc, route: str, connect: Connect) -> None:
+    assert 0 < connect(archive.settings(), route).echo() < 5
+
+
+@pytest.mark.parametrize("route", ["c-get", "dicomweb"])
+def test_query(archive: Orthanc, study: Study, route: str, connect: Connect) -> None:
+    archive.send(study.folder)
+    peer = connect(archive.settings(), route)
+    found = {one.modality: one for one in listed(peer, Query(patient_id=(study.patient_id,)))}
+    assert set(found) == {"CT", "SEG", "RTSTRUCT"}
+    assert found["CT"].count == len(study.images)
+    assert found["CT"].description == "Liver portal venous 3mm"
+    instances = peer.instances(found["CT"])
+    assert [one.number for one in instances] == list(range(1, len(study.images) + 1))
+    assert {one.sop_class for one in instances} == {"1.2.840.10008.5.1.4.1.1.2"}
+    facts = peer.facts(found["CT"], instances[0].uid)
+    assert [float(v) for v in facts["ImageOrientationPatient"]] == [1, 0, 0, 0, 1, 0]
+    assert float(facts["SliceThickness"]) == 2.5
+    assert facts["ImageType"][0] == "ORIGINAL"
+    for query in (
+        Query(accession=("nobody",)),
+        Query(patient_id=("nobody",)),
+        Query(date="19990101-19991231"),
+        Query(study_uid=("1.2.3",)),
+    ):
+        assert peer.studies(query) == []
+    first = found["CT"]
+    for query in (
+        Query(date="20240101-20241231", modality=("CT",)),
+        Query(study_uid=("1.2.3", first.study_uid)),
+        Query(series_uid=(first.series_uid,)),
+        Query(patient_id=("nobody", study.patient_id)),
+    ):
+        assert peer.studies(query) == [first.study_uid]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_retrieve_gives_the_same_objects(
+    archive: Orthanc, study: Study, route: str, tmp_path: Path, connect: Connect
+) -> None:
+    archive.send(study.folder)
+    settings = archive.settings()
+    peer = connect(settings, route)
+    sent = {pydicom.dcmread(p).SOPInstanceUID: p for p in (*study.images, study.seg, study.rtstruct)}
+    got = {}
+    for number, one in enumerate(listed(peer, Query(patient_id=(study.patient_id,)))):
+        series = with_instances(peer, one)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        inbox = Inbox(series, folder, settings.limits, route)
+        peer.retrieve(series, inbox)
+        inbox.check_complete()
+        assert inbox.complete
+        assert inbox.received == one.count
+        got |= {pydicom.dcmread(p).SOPInstanceUID: p for p in folder.iterdir()}
+    assert got.keys() == sent.keys()
+    for uid, path in got.items():
+        mine, theirs = pydicom.dcmread(path), pydicom.dcmread(sent[uid])
+        assert mine.PixelData == theirs.PixelData if "PixelData" in theirs else mine.Modality == "RTSTRUCT"
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_rest_of_a_series_is_fetched_alone(
+    archive: Orthanc, study: Study, route: str, tmp_path: Path, connect: Connect
+) -> None:
+    archive.send(study.folder)
+    settings = archive.settings()
+    peer = connect(settings, route)
+    query = Query(patient_id=(study.patient_id,))
+    series = next(with_instances(peer, s) for s in listed(peer, query) if s.modality == "CT")
+    first = Inbox(series, tmp_path, settings.limits, route)
+    peer.retrieve(series, first)
+    stamps = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    for name in sorted(stamps)[:3]:
+        (tmp_path / name).unlink()
+        del stamps[name]
+    again = Inbox(series, tmp_path, settings.limits, route)
+    assert len(again.missing()) == 3
+    peer.retrieve(series, again)
+    again.check_complete()
+    assert again.received == 3
+    assert again.bytes < first.bytes / 2
+    for name, stamp in stamps.items():
+        assert (tmp_path / name).stat().st_mtime_ns == stamp
+
+
+def test_wrong_titles_are_refused(archive: Orthanc) -> None:
+    for change in ({"aet": "STRANGER"}, {"called_aet": "NOBODY"}):
+        with pytest.raises(ArchiveError, match="refused") as caught:
+            DimseArchive(archive.settings(**change)).echo()
+        assert caught.value.reason is NetFault.REJECTED
+
+
+def test_wrong_password_is_refused(archive: Orthanc, connect: Connect) -> None:
+    peer = connect(archive.settings(credentials=Credentials("genseg", "wrong")), "dicomweb")
+    with pytest.raises(ArchiveError, match="GENSEG_PACS_USER"):
+        peer.echo()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves its socket open
+def test_nobody_there() -> None:
+    port = free_port()
+    settings = PacsSettings(
+        host="127.0.0.1", port=port, called_aet="X", dicomweb=f"http://127.0.0.1:{port}", attempts=1
+    )
+    with WebArchive(settings) as web:
+        for peer in (DimseArchive(settings), web):
+            with pytest.raises(ArchiveError) as caught:
+                peer.echo()
+            assert caught.value.reason is NetFault.UNREACHABLE
+            del caught
+    gc.collect()
