@@ -6,10 +6,13 @@ are decoded here. The pixels are not read, only where they lie. Encoding rules: 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +22,7 @@ from pydicom.filereader import read_dataset
 
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
 
-__all__ = ["DEFLATED", "NATIVE", "Limits", "PixelPlace", "RawHeader", "inflated_pixels", "read_raw_header"]
+__all__ = ["DEFLATED", "NATIVE", "Limits", "PixelPlace", "RawHeader", "guarded", "inflated_pixels", "read_raw_header"]
 
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (
     "1.2.840.10008.1.2",
@@ -110,9 +113,17 @@ def read_raw_header(path: Path, tags: list[int], limits: Limits) -> RawHeader:
     Raises:
         SeriesError: not DICOM, not parseable, too deep, too large, or cut off.
     """
+    with guarded(path), _Bounded(open(path, "rb", buffering=0), limits) as file:  # noqa: SIM115 - _Bounded closes it
+        return _parse(file, path, tags, limits)
+
+
+@contextlib.contextmanager
+def guarded(path: Path) -> Iterator[None]:
+    """Turn whatever parsing raises into a `SeriesError` without the values that its text may hold; mute warnings."""
     try:
-        with _Bounded(open(path, "rb", buffering=0), limits) as file:  # noqa: SIM115 - _Bounded closes it
-            return _parse(file, path, tags, limits)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except SeriesError:
         raise
     except OverflowError:
@@ -123,7 +134,7 @@ def read_raw_header(path: Path, tags: list[int], limits: Limits) -> RawHeader:
         ) from None
     except OSError as error:
         raise SeriesError(path, SeriesFault.UNREADABLE, f"cannot be opened: {type(error).__name__}") from None
-    except Exception as error:  # pydicom raises many kinds on broken files; their texts may hold values
+    except Exception as error:  # pydicom raises many kinds on broken files
         raise SeriesError(
             path, SeriesFault.UNREADABLE, f"wanted a header that can be parsed, got {type(error).__name__}"
         ) from None
@@ -136,8 +147,8 @@ def _parse(file: BinaryIO, path: Path, tags: list[int], limits: Limits) -> RawHe
         meta = {}
     else:
         syntax = meta.get(0x00020010, "")
-        if syntax and not _UID.fullmatch(syntax):
-            raise SeriesError(path, SeriesFault.BAD_UID, "wanted a transfer syntax UID, got other characters")
+        if any(value and not _UID.fullmatch(value) for value in meta.values()):
+            raise SeriesError(path, SeriesFault.BAD_UID, "wanted UIDs in the file meta information, got others")
         if not syntax:
             implicit, little, syntax = _guess_encoding(file, path)
         implicit, little = syntax == IMPLICIT, syntax != BIG

@@ -6,20 +6,17 @@ Single-frame and enhanced multi-frame objects come out alike: a tuple of `Slice`
 
 from __future__ import annotations
 
-import math
-import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
-from genseg_monai.dicom.header import Limits, PixelPlace, RawHeader, read_raw_header
+from genseg_monai.dicom.fields import Fields
+from genseg_monai.dicom.header import Limits, PixelPlace, RawHeader, guarded, read_raw_header
 
-__all__ = ["ImageHeader", "Slice", "read_image_header"]
+__all__ = ["ImageHeader", "Slice", "read_image_header", "read_slices", "read_uids"]
 
 _IMAGE_TYPE, _CLASS, _INSTANCE, _MODALITY = 0x00080008, 0x00080016, 0x00080018, 0x00080060
 _STUDY, _SERIES, _FRAME_OF_REFERENCE = 0x0020000D, 0x0020000E, 0x00200052
@@ -45,7 +42,6 @@ _IN_GROUP = {
 _NO_IMAGES = frozenset(
     {"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "RWV", "M3D"}
 )
-_UID = re.compile(r"[0-9.]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +103,27 @@ def read_image_header(path: Path, limits: Limits | None = None) -> ImageHeader:
         SeriesError: not an image, or one that cannot be read, with the reason.
     """
     limits = limits or Limits()
-    raw = read_raw_header(path, _TAGS, limits)
-    fields = _Fields(raw.elements, raw.little, path)
-    modality = fields.word(_MODALITY)
-    # a data set may leave its identity to the file meta information
-    uids = {
+    with guarded(path):
+        raw = read_raw_header(path, _TAGS, limits)
+        return _header(raw, Fields(raw.elements, raw.little, path), limits)
+
+
+def read_uids(raw: RawHeader, fields: Fields) -> dict[str, str]:
+    """Return the UIDs of an object; a data set may leave its identity to the file meta information."""
+    return {
         "class": fields.uid(_CLASS) or raw.meta.get(0x00020002, ""),
         "instance": fields.uid(_INSTANCE) or raw.meta.get(0x00020003, ""),
         "study": fields.uid(_STUDY),
         "series": fields.uid(_SERIES),
         "frame_of_reference": fields.uid(_FRAME_OF_REFERENCE),
     }
-    if any(value and not _UID.fullmatch(value) for value in uids.values()):
-        raise SeriesError(
-            path, SeriesFault.BAD_UID, "wanted UIDs of at most 64 digits and points, got other characters"
-        )
+
+
+def _header(raw: RawHeader, fields: Fields, limits: Limits) -> ImageHeader:
+    path, modality = raw.path, fields.word(_MODALITY)
+    uids = read_uids(raw, fields)
     rows, columns = fields.whole(_ROWS, 0), fields.whole(_COLUMNS, 0)
-    if not raw.elements and not raw.pixels:
+    if not fields and not raw.pixels:
         raise SeriesError(path, SeriesFault.NOT_DICOM, "wanted a DICOM data set, got none of its elements")
     if raw.floats:
         raise SeriesError(path, SeriesFault.VALUES, "wanted integer pixels, got a parametric map of floats")
@@ -139,18 +139,18 @@ def read_image_header(path: Path, limits: Limits | None = None) -> ImageHeader:
 def _image(
     raw: RawHeader,
     pixels: PixelPlace,
-    fields: _Fields,
+    fields: Fields,
     uids: dict[str, str],
     modality: str,
     rows: int,
     columns: int,
     limits: Limits,
 ) -> ImageHeader:
-    path, frames = raw.path, fields.whole(_FRAMES, 1)
+    path, frames = raw.path, fields.count(_FRAMES, 1)
     photometric = fields.word(_PHOTOMETRIC)
     if fields.whole(_SAMPLES, 1) != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise SeriesError(path, SeriesFault.COLOUR, "wanted grey pixels (MONOCHROME1 or 2), got colour or a palette")
-    if _LUT in raw.elements:
+    if _LUT in fields:
         raise SeriesError(path, SeriesFault.VALUES, "wanted slope and intercept, got a modality look-up table")
     allocated = fields.whole(_ALLOCATED, 0)
     stored = fields.whole(_STORED, allocated)
@@ -172,7 +172,7 @@ def _image(
             path, SeriesFault.TRUNCATED, f"wanted {wanted} bytes of pixels, got {max(0, min(pixels.length, there))}"
         )
     signed = fields.whole(_SIGN, 0) == 1
-    slices = tuple(_slices(fields, path, uids["instance"], frames))
+    slices = tuple(read_slices(fields, path, uids["instance"], frames))
     return ImageHeader(
         path=path,
         syntax=raw.syntax,
@@ -188,13 +188,27 @@ def _image(
         allocated=allocated,
         stored=stored,
         signed=signed,
-        padding=fields.padding(signed),
+        padding=_padding(fields, signed),
         phase=tuple(fields.word(tag) for tag in (_ACQUISITION, _TEMPORAL, _ECHO, _CONTENT_TIME)),
         slices=slices,
     )
 
 
-def _slices(fields: _Fields, path: Path, instance: str, frames: int) -> Iterator[Slice]:
+def _padding(fields: Fields, signed: bool) -> tuple[int, int] | None:
+    """Return the range of stored values that mean "nothing here"; its VR (US or SS) follows the pixels'."""
+    if len(fields.raw(_PADDING)) < 2:
+        return None
+    first = fields.whole(_PADDING, 0, signed=signed)
+    last = fields.whole(_PADDING_LIMIT, first, signed=signed)
+    return min(first, last), max(first, last)
+
+
+def read_slices(fields: Fields, path: Path, instance: str, frames: int) -> Iterator[Slice]:
+    """Yield the planes of a single-frame or multi-frame object, in frame order.
+
+    Raises:
+        SeriesError: numbers that cannot be a position, an orientation, a spacing or a slope.
+    """
     shared = next(iter(fields.items(_SHARED)), fields)
     groups = fields.items(_PER_FRAME)
     if groups and len(groups) != frames:
@@ -204,7 +218,7 @@ def _slices(fields: _Fields, path: Path, instance: str, frames: int) -> Iterator
     for frame in range(frames):
         scopes = (*((groups[frame],) if groups else ()), shared, fields)
 
-        def numbers(tag: int, scopes: tuple[_Fields, ...] = scopes) -> tuple[float, ...]:
+        def numbers(tag: int, scopes: tuple[Fields, ...] = scopes) -> tuple[float, ...]:
             for scope in scopes:
                 inner = scope if scope is fields else next(iter(scope.items(_IN_GROUP[tag])), None)
                 if inner is not None and (found := inner.numbers(tag)):
@@ -237,58 +251,3 @@ def _slices(fields: _Fields, path: Path, instance: str, frames: int) -> Iterator
 def _shown(modality: str) -> str:
     """A modality as a message may show it: one of the known ones, or none of the file's own words."""
     return modality if modality in _NO_IMAGES else "an object"
-
-
-class _Fields:
-    """Values of raw elements, decoded without pydicom's conversions."""
-
-    def __init__(self, elements: Dataset, little: bool, path: Path) -> None:
-        self._elements, self._order, self._path = elements, "<" if little else ">", path
-
-    def _bytes(self, tag: int) -> bytes:
-        if tag not in self._elements:
-            return b""
-        value = self._elements.get_item(tag).value
-        return value if isinstance(value, bytes) else b""
-
-    def texts(self, tag: int) -> tuple[str, ...]:
-        text = self._bytes(tag).decode("ascii", "replace")
-        return tuple(part.strip(" \0") for part in text.split("\\")) if text.strip(" \0") else ()
-
-    def word(self, tag: int) -> str:
-        return next(iter(self.texts(tag)), "")
-
-    def uid(self, tag: int) -> str:
-        return self._bytes(tag).decode("ascii", "replace").strip(" \0")
-
-    def numbers(self, tag: int) -> tuple[float, ...]:
-        try:
-            found = tuple(float(text) for text in self.texts(tag) if text)
-        except ValueError:
-            found = (math.nan,)
-        if not all(math.isfinite(value) for value in found):
-            raise SeriesError(self._path, SeriesFault.UNREADABLE, f"wanted numbers in ({tag:08x}), got others")
-        return found
-
-    def whole(self, tag: int, default: int) -> int:
-        """An US value; or an IS value, for the number of frames."""
-        value = self._bytes(tag)
-        if not value.strip(b" \0") and tag == _FRAMES or not value:
-            return default
-        if tag == _FRAMES:
-            number = next(iter(self.numbers(tag)))
-            return int(number) if number == int(number) else 0
-        return int(struct.unpack(self._order + "H", value[:2])[0]) if len(value) >= 2 else 0
-
-    def padding(self, signed: bool) -> tuple[int, int] | None:
-        """The range of stored values that mean "nothing here"; its VR (US or SS) follows the pixels'."""
-        values = [self._bytes(tag)[:2] for tag in (_PADDING, _PADDING_LIMIT)]
-        if len(values[0]) < 2:
-            return None
-        low, high = (struct.unpack(self._order + ("h" if signed else "H"), v or values[0])[0] for v in values)
-        return min(low, high), max(low, high)
-
-    def items(self, tag: int) -> list[_Fields]:
-        if tag not in self._elements:
-            return []
-        return [_Fields(item, self._order == "<", self._path) for item in self._elements[tag].value or ()]

@@ -1,0 +1,51 @@
+"""What SEG and RTSTRUCT have in common: named regions on the grid of an image series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from genseg_monai.dicom.geometry import LPS_TO_RAS
+from genseg_monai.dicom.series import Series
+
+__all__ = ["Region", "belongs", "voxels_of"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """One segment or region of interest.
+
+    Attributes:
+        name: as the file calls it; it may hold anything a person typed.
+        mask: bool (X, Y, Z) on the grid of the series.
+        outside: voxels or contours that lie off the grid.
+        absent: images that the file refers to and the series does not have: a slice may be missing at an end.
+        skipped: contours that enclose nothing (points, open lines), and frames or contours between the slices.
+    """
+
+    name: str
+    mask: np.ndarray
+    outside: int = 0
+    skipped: int = 0
+    absent: int = 0
+
+
+def voxels_of(series: Series, points: np.ndarray) -> np.ndarray:
+    """Return LPS points (N, 3), in mm, as voxel coordinates (N, 3) of the series; whole numbers are voxel centres."""
+    to_voxel = np.linalg.inv(series.affine) @ LPS_TO_RAS
+    return np.asarray(points @ to_voxel[:3, :3].T + to_voxel[:3, 3])
+
+
+def belongs(series: Series, frame_of_reference: str, instances: set[str]) -> bool:
+    """Tell whether an object was drawn on a series: it names one of its images, or nothing but its frame of reference.
+
+    Args:
+        series: the image series.
+        frame_of_reference: of the object; may be empty.
+        instances: SOP instances the object refers to; may be empty.
+    """
+    if instances:
+        return not instances.isdisjoint(series.sop_instances)
+    known = series.uids.get("frame_of_reference", "")
+    return bool(frame_of_reference) and frame_of_reference == known
