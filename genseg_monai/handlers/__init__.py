@@ -1,1 +1,29 @@
-"""Handlers hung on the trainer's events; the trainer never imports them."""
+"""Handlers of the trainer: everything that is not the algorithm."""
+
+from __future__ import annotations
+
+from genseg_monai.handlers.architecture_log import ArchitectureLog
+from genseg_monai.handlers.artefacts import BundleWriter, Forecast, RunRecord
+from genseg_monai.handlers.case_scores import CaseScores
+from genseg_monai.handlers.checkpoint import Checkpointer, Resume, StopOnDivergence, TrainingDiverged
+from genseg_monai.handlers.final_scores import FinalScores, run_summary
+from genseg_monai.handlers.history import History
+from genseg_monai.handlers.panel import SamplePanel
+from genseg_monai.handlers.progress import Progress
+
+__all__ = [
+    "ArchitectureLog",
+    "BundleWriter",
+    "CaseScores",
+    "Checkpointer",
+    "FinalScores",
+    "Forecast",
+    "History",
+    "Progress",
+    "Resume",
+    "RunRecord",
+    "SamplePanel",
+    "StopOnDivergence",
+    "TrainingDiverged",
+    "run_summary",
+]

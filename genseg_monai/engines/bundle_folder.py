@@ -1,0 +1,82 @@
+"""Make the output of a run a complete bundle folder: configs with the plan filled in, model card, licence.
+
+A run is started by MONAI from config files and overrides. What was merged from them is found in the `ConfigParser`
+that is evaluating us, since MONAI offers no reference to it from inside a config.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from genseg_monai._atomic import whole_file
+from genseg_monai.data.bundle_files import copy_bundle, describe, write_block
+
+__all__ = ["DATASET_PLACEHOLDER", "locate_bundle", "merged_config", "write_bundle"]
+
+DATASET_PLACEHOLDER = "DATASET_DIR"
+"""Stands for the data folder in the configs of a finished run, which hold no path of the machine that made them."""
+
+_LOCATE = "$genseg_monai.engines.locate_bundle()"
+
+def _callers(kind: type) -> Iterator[Any]:
+    """Yield every ``self`` of ``kind`` among the callers, the nearest first."""
+    for record in inspect.stack(context=0):
+        owner = record.frame.f_locals.get("self")
+        if isinstance(owner, kind):
+            yield owner
+
+
+def locate_bundle() -> str:
+    """Return the bundle folder of the config that is being evaluated: the one above its ``configs/``, else ``.``."""
+    for workflow in _callers(ConfigWorkflow):
+        configs = Path(workflow.config_root_path)
+        return str(configs.parent if configs.name == "configs" else configs)
+    return "."
+
+
+def merged_config() -> dict[str, Any]:
+    """Return the config that is being evaluated: all files and overrides merged, references as they were written.
+
+    Raises:
+        RuntimeError: outside a config.
+    """
+    for parser in _callers(ConfigParser):
+        return {key: value for key, value in copy.deepcopy(parser.config).items() if key != "_meta_"}
+    raise RuntimeError("merged_config is for expressions inside a bundle config")
+
+
+def write_bundle(
+    source: str | Path, target: str | Path, config: Mapping[str, Any], plan: Mapping[str, Any], shared: Mapping[str, Any]
+) -> None:
+    """Write everything of a bundle but the weights.
+
+    Args:
+        source: bundle folder to take the other configs, model card and licence from.
+        target: the run's folder; may be ``source``.
+        config: what `merged_config` returned for the training.
+        plan: what the data decided; written into every config and into the channel definitions of the metadata.
+        shared: entries of the training that the other configs repeat, such as ``segmenter``.
+    """
+    source, target = Path(source), Path(target)
+    if source.resolve() != target.resolve():
+        copy_bundle(source, target)
+        portable = {**config, "plan": dict(plan), "dataset_dir": DATASET_PLACEHOLDER, "output_dir": "@bundle_root"}
+        portable |= {"bundle_root": _LOCATE, "resume": False, "budget": None}
+        with whole_file(target / "configs" / "train.yaml") as temporary:
+            head = "# The training that made this bundle: all config files and overrides of the run, merged.\n"
+            temporary.write_text(head + yaml.safe_dump(portable, sort_keys=False, width=120), encoding="utf-8")
+    for path in sorted((target / "configs").glob("*.yaml")):
+        held = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.name == "train.yaml" or "plan" not in held:
+            continue
+        for name, value in {"plan": dict(plan), **shared}.items():
+            if name in held:
+                write_block(path, name, value)
+    describe(target / "configs" / "metadata.json", plan)

@@ -1,0 +1,70 @@
+"""What a user may set of the three-stage loop, checked on entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from genseg_monai.engines.schedule import Shares
+from genseg_monai.errors import UserError
+from genseg_monai.multilevel import EPSILON, Estimator
+
+__all__ = ["LoopSettings"]
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of `GenSegTrainer`.
+
+    Args:
+        shares: how the iterations are divided over the phases.
+        baselines: segmenters trained beside GenSeg's for comparison: any of ``plain``, ``augment``.
+        gamma: weight of the synthetic pairs against the real ones.
+        outer_every: a stage III step every so many iterations of the search phase; 0 never (alpha stays uniform).
+        outer_after: iterations of the search phase before the first one, so that Adam's second moments are warm.
+        estimator: how the hypergradient is found, see `genseg_monai.multilevel.Estimator`.
+        epsilon: length of a difference step.
+        search_fraction: part of the training cases that stage III keeps for itself during the search.
+        search_batch: cases a batch of stage III.
+        augment_real: whether GenSeg's own real pairs are augmented as those of the baseline ``augment``.
+
+    Raises:
+        UserError: naming the setting, what was wanted and what came.
+
+    Example:
+        >>> LoopSettings(outer_every=4).estimator
+        <Estimator.MIXED: 'mixed'>
+    """
+
+    shares: Shares = field(default_factory=Shares)
+    baselines: tuple[str, ...] = ("plain", "augment")
+    gamma: float = 1.0
+    outer_every: int = 4
+    outer_after: int = 10
+    estimator: Estimator | str = Estimator.MIXED
+    epsilon: float = EPSILON
+    search_fraction: float = 0.25
+    search_batch: int = 4
+    augment_real: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "baselines", tuple(self.baselines))
+        if self.estimator not in list(Estimator):
+            raise UserError("estimator", f"wanted one of {', '.join(Estimator)}, got '{self.estimator}'")
+        object.__setattr__(self, "estimator", Estimator(self.estimator))
+        for name, low, high in (
+            ("gamma", 0.0, float("inf")),
+            ("outer_every", 0, float("inf")),
+            ("outer_after", 0, float("inf")),
+            ("search_batch", 1, float("inf")),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(name, f"wanted a number of at least {low}, got {value}")
+        if not 0 < self.search_fraction < 1:
+            raise UserError("search_fraction", f"wanted a fraction between 0 and 1, got {self.search_fraction}")
+        if not self.epsilon > 0:
+            raise UserError("epsilon", f"wanted a length above 0, got {self.epsilon}")
+
+    def outer_due(self, step: int) -> bool:
+        """Tell whether stage III follows this iteration of the search phase."""
+        return self.outer_every > 0 and step >= self.outer_after and (step - self.outer_after) % self.outer_every == 0

@@ -1,0 +1,249 @@
+"""The three stages of GenSeg as step functions. No other file takes a step of the method.
+
+I: generator and discriminator on real pairs. II: the segmenter on real and synthetic pairs. III: the validation loss of
+that segmenter moves the generator's architecture, and nothing else. Zhang et al., Nature Communications 16:6486, 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
+
+from genseg_monai.engines.players import Players
+from genseg_monai.engines.random_state import capture_torch, replayed
+from genseg_monai.engines.settings import LoopSettings
+from genseg_monai.multilevel import InnerStep, ThreeLevels, Tree, adam_preconditioner, hypergradient
+
+__all__ = ["Adversarial", "Observer", "SearchPoint", "architecture_step", "frozen", "generator_step", "segmenter_step"]
+
+Observer = Callable[..., None]
+"""``observe(event, **outputs)``: told once each about forward, loss and backward."""
+
+
+class Adversarial(Protocol):
+    """The losses of stage I."""
+
+    def generator(self, fake_logits: Tensor, fake: Tensor, real: Tensor) -> Tensor: ...
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
+
+
+def _unobserved(event: Any, **outputs: Any) -> None:
+    """Watch nothing."""
+
+
+@contextmanager
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Ask for no gradient of ``parameters`` inside the block."""
+    thawed = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in thawed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in thawed:
+            parameter.requires_grad_(True)
+
+
+def generator_step(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    adversarial: Adversarial,
+    generator_optimizer: Optimizer,
+    discriminator_optimizer: Optimizer,
+    images: Tensor,
+    masks: Tensor,
+    *,
+    alpha: Mapping[str, nn.Parameter] | None = None,
+    observe: Observer = _unobserved,
+) -> dict[str, Tensor]:
+    """Take stage I's step: moves theta and psi only.
+
+    Args:
+        generator: masks ``B K H W [D]`` -> images ``B C H W [D]``.
+        discriminator: (images, masks) -> logits; updated first, a constant for the generator's step.
+        adversarial: the two losses.
+        generator_optimizer: owns theta.
+        discriminator_optimizer: owns psi.
+        images: real images ``B C H W [D]`` in [0, 1].
+        masks: one-hot masks ``B K H W [D]``.
+        alpha: the generator's architecture, held.
+        observe: told about FORWARD, LOSS and BACKWARD.
+
+    Returns:
+        ``generator_loss`` and ``discriminator_loss``, detached scalars, and the ``synthetic`` images.
+    """
+    with frozen((alpha or {}).values()):
+        fake = generator(masks)
+        observe(IterationEvents.FORWARD_COMPLETED, synthetic=fake.detach())
+
+        # psi <- psi - grad_psi L_D(theta, psi)
+        discriminator_loss = adversarial.discriminator(
+            discriminator(images, masks), discriminator(fake.detach(), masks)
+        )
+        discriminator_optimizer.zero_grad(set_to_none=True)
+        discriminator_loss.backward()
+        discriminator_optimizer.step()
+        discriminator_optimizer.zero_grad(set_to_none=True)
+
+        # theta' = theta - eta_g P_g grad_theta L_gen(theta, alpha)
+        with frozen(discriminator.parameters()):
+            generator_loss = adversarial.generator(discriminator(fake, masks), fake, images)
+            observe(IterationEvents.LOSS_COMPLETED, loss=generator_loss.detach())
+            generator_optimizer.zero_grad(set_to_none=True)
+            generator_loss.backward()
+            observe(IterationEvents.BACKWARD_COMPLETED)
+        generator_optimizer.step()
+        generator_optimizer.zero_grad(set_to_none=True)
+    return {"generator_loss": generator_loss.detach(), "discriminator_loss": discriminator_loss.detach()}
+
+
+def segmenter_step(
+    network: nn.Module,
+    loss_function: Callable[[Tensor, Tensor], Tensor],
+    optimizer: Optimizer,
+    images: Tensor,
+    masks: Tensor,
+    synthetic: tuple[Tensor, Tensor] | None = None,
+    *,
+    gamma: float = 1.0,
+    observe: Observer = _unobserved,
+) -> dict[str, Tensor]:
+    """Take stage II's step on L_seg(real) + gamma L_seg(synthetic): moves phi only.
+
+    Real and synthetic batches pass separately, so that norm layers never mix their statistics.
+
+    Args:
+        network: images ``B C H W [D]`` -> logits ``B K H W [D]``.
+        loss_function: (logits, one-hot masks) -> scalar.
+        optimizer: owns phi.
+        images: real images.
+        masks: their one-hot masks ``B K H W [D]``.
+        synthetic: images and (soft) one-hot masks of the synthetic batch; their graph is not touched.
+        gamma: weight of the synthetic term.
+        observe: told about FORWARD, LOSS and BACKWARD.
+
+    Returns:
+        ``loss`` and ``synthetic_loss``, detached scalars.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    logits = network(images)
+    observe(IterationEvents.FORWARD_COMPLETED, pred=logits.detach())
+    # L_seg(phi; D_train) + gamma L_seg(phi; xhat, A(M))
+    real_loss = loss_function(logits, masks)
+    real_loss.backward()
+    losses = {"loss": real_loss.detach()}
+    if synthetic is not None:
+        synthetic_loss = loss_function(network(synthetic[0].detach()), synthetic[1].detach())
+        losses["synthetic_loss"] = synthetic_loss.detach()
+        observe(IterationEvents.LOSS_COMPLETED, loss=losses["loss"] + gamma * losses["synthetic_loss"])
+        (gamma * synthetic_loss).backward()
+    else:
+        observe(IterationEvents.LOSS_COMPLETED, loss=losses["loss"])
+    observe(IterationEvents.BACKWARD_COMPLETED)
+    # phi' = phi - eta_s P_s grad_phi
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return losses
+
+
+@dataclass(frozen=True)
+class SearchPoint:
+    """Where stages I and II started from: copies of theta and phi, and the random state of the segmenter's passes."""
+
+    theta: Tree
+    phi: Tree
+    random: tuple[Tensor, Tensor | None]
+
+    @classmethod
+    def take(cls, theta: Mapping[str, Tensor], phi: Mapping[str, Tensor], device: torch.device) -> SearchPoint:
+        """Copy the weights before the step that will move them."""
+        theta, phi = ({n: v.detach().clone() for n, v in tree.items()} for tree in (theta, phi))
+        return cls(theta, phi, capture_torch(device))
+
+
+def architecture_step(
+    point: SearchPoint,
+    players: Players,
+    adversarial: Adversarial,
+    loss_function: Callable[[Tensor, Tensor], Tensor],
+    *,
+    real: tuple[Tensor, Tensor],
+    fitted: tuple[Tensor, Tensor],
+    synthetic: tuple[Tensor, Tensor],
+    search: tuple[Tensor, Tensor],
+    settings: LoopSettings,
+) -> dict[str, Tensor]:
+    """Take stage III's step: moves alpha only, along the hypergradient of the search loss.
+
+    Args:
+        point: the weights before stages I and II of this iteration.
+        players: networks and optimisers as stages I and II left them; psi is a constant.
+        adversarial: stage I's loss.
+        loss_function: stage II's loss.
+        real: the batch of stage I, images and one-hot masks.
+        fitted: the real batch of stage II (the same cases, augmented or not).
+        synthetic: xhat with its graph to theta' and alpha, and A(M).
+        search: images and one-hot masks of the search batch.
+        settings: gamma, estimator and epsilon.
+
+    Returns:
+        ``hypergradient_norm``, a scalar.
+    """
+    generator, discriminator, network = players.generator, players.discriminator, players.network
+    device = real[0].device
+    theta, alpha = generator.weight_parameters(), generator.arch_parameters()
+    phi = dict(network.named_parameters())
+
+    def segment(weights: Tree, images: Tensor, masks: Tensor) -> Tensor:
+        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # neither read nor written
+        with replayed(point.random, device):
+            return loss_function(functional_call(network, {**weights, **buffers}, (images,)), masks)
+
+    def synthesise(weights: Tree, outer: Tree) -> tuple[Tensor, Tensor]:
+        return functional_call(generator, {**weights, **outer}, (synthetic[1],)), synthetic[1]
+
+    def generator_loss(weights: Tree, outer: Tree) -> Tensor:
+        images, masks = real
+        fake = functional_call(generator, {**weights, **outer}, (masks,))
+        return adversarial.generator(discriminator(fake, masks), fake, images)
+
+    levels = ThreeLevels(
+        outer=dict(alpha),
+        generator=InnerStep(
+            point.theta,
+            dict(theta),
+            _rate(players.generator_optimizer),
+            adam_preconditioner(players.generator_optimizer, theta),
+        ),
+        segmenter=InnerStep(point.phi, phi, _rate(players.optimizer), adam_preconditioner(players.optimizer, phi)),
+        generator_loss=generator_loss,
+        synthesise=synthesise,
+        synthetic_loss=segment,
+        real_loss=lambda weights: segment(weights, *fitted),
+        search_loss=lambda weights: segment(weights, *search),
+        gamma=settings.gamma,
+        synthetic=synthetic,
+        shared=(dict(theta), dict(alpha)),
+    )
+    with frozen(discriminator.parameters()):
+        found = hypergradient(levels, settings.estimator, epsilon=settings.epsilon)
+    for name, parameter in alpha.items():
+        parameter.grad = found[name]
+    players.arch_optimizer.step()
+    players.arch_optimizer.zero_grad(set_to_none=True)
+    return {"hypergradient_norm": torch.stack([value.norm() for value in found.values()]).norm()}
+
+
+def _rate(optimizer: Optimizer) -> float:
+    rates = {float(group["lr"]) for group in optimizer.param_groups}
+    if len(rates) != 1:
+        raise ValueError(f"the hypergradient wants one learning rate an optimiser, got {sorted(rates)}")
+    return rates.pop()

@@ -1,0 +1,332 @@
+"""GenSeg's trainer: one MONAI engine, six phases, three stages.
+
+Zhang et al., "Generative AI enables medical image segmentation in ultra low-data regimes", Nature Communications
+16:6486, 2025. The steps themselves stand in `genseg_monai.engines.stages`; saving, logging, drawing and stopping are
+handlers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.metrics import Metric
+from monai.engines import Trainer
+from monai.engines.utils import IterationEvents, default_metric_cmp_fn, default_prepare_batch
+from monai.inferers import Inferer, SimpleInferer
+from monai.networks.utils import one_hot
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from genseg_monai.data.resident import ResidentLoader
+from genseg_monai.data.splits import search_split
+from genseg_monai.engines.events import StageEvents
+from genseg_monai.engines.players import Players
+from genseg_monai.engines.schedule import BASELINES, Phase, Schedule
+from genseg_monai.engines.settings import LoopSettings
+from genseg_monai.engines.stages import (
+    Adversarial,
+    Observer,
+    SearchPoint,
+    architecture_step,
+    generator_step,
+    segmenter_step,
+)
+from genseg_monai.transforms import WarpRanges, apply_warp, draw_warp
+
+__all__ = ["GenSegTrainer"]
+
+logger = logging.getLogger(__name__)
+
+
+class GenSegTrainer(Trainer):
+    """Train generator, architecture and segmenter together, then the segmenter's final fit and its baselines.
+
+    Args:
+        device: where everything lies.
+        max_epochs: epochs of all phases together.
+        train_data_loader: the labelled cases; image ``B C H W [D]`` in [0, 1], label ``B 1 H W [D]`` class indices.
+        network: the segmenter, image -> logits ``B K H W [D]``.
+        optimizer: of the segmenter (SGD, Adam or AdamW).
+        loss_function: (logits, one-hot masks) -> scalar.
+        generator: a searchable generator, masks ``B K H W [D]`` -> images in [0, 1].
+        discriminator: (images, masks) -> logits.
+        generator_optimizer: of the generator's weights.
+        discriminator_optimizer: of the discriminator.
+        arch_optimizer: of the generator's architecture.
+        adversarial_loss: with ``generator`` and ``discriminator``.
+        settings: of the loop.
+        warp_ranges: of the mask augmentation.
+        augment: (images, masks, random generator) -> (images, masks), for real pairs.
+        search_cases: case numbers that stage III keeps during the search; drawn by patient when not given.
+        seed: of the draws of this trainer.
+        epoch_length: iterations an epoch.
+        inferer: how the segmenter is called for ``pred`` in a phase that does not train it.
+
+    The other arguments are those of `monai.engines.Trainer`. What a handler may look at: ``phase``, ``players``,
+    ``genotype``, ``train_cases`` and ``search_cases`` (case numbers), and ``state.output`` with ``image``, ``label``,
+    ``pred``, ``loss``, ``synthetic`` and the losses by name.
+
+    Raises:
+        UserError: when the cases cannot be split, or a setting is out of its range.
+        ValueError: when two levels share a tensor.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader: ResidentLoader,
+        network: nn.Module,
+        optimizer: Optimizer,
+        loss_function: Callable[[Tensor, Tensor], Tensor],
+        generator: Any,
+        discriminator: nn.Module,
+        generator_optimizer: Optimizer,
+        discriminator_optimizer: Optimizer,
+        arch_optimizer: Optimizer,
+        adversarial_loss: Adversarial,
+        settings: LoopSettings | None = None,
+        warp_ranges: WarpRanges | None = None,
+        augment: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]] | None = None,
+        search_cases: Sequence[int] | None = None,
+        seed: int = 0,
+        epoch_length: int = 50,
+        inferer: Inferer | None = None,
+        non_blocking: bool = False,
+        prepare_batch: Callable[..., Any] = default_prepare_batch,
+        postprocessing: Callable[..., Any] | None = None,
+        key_train_metric: dict[str, Metric] | None = None,
+        additional_metrics: dict[str, Metric] | None = None,
+        metric_cmp_fn: Callable[..., Any] = default_metric_cmp_fn,
+        train_handlers: Sequence[Any] | None = None,
+        decollate: bool = True,
+    ) -> None:
+        self.settings = settings or LoopSettings()
+        self.schedule = Schedule.from_total(max_epochs * epoch_length, self.settings.shares, self.settings.baselines)
+        self.players = Players(
+            network=network,
+            optimizer=optimizer,
+            generator=generator,
+            generator_optimizer=generator_optimizer,
+            arch_optimizer=arch_optimizer,
+            discriminator=discriminator,
+            discriminator_optimizer=discriminator_optimizer,
+        )
+        self.network, self.optimizer = network, optimizer
+        self.loss_function, self.adversarial_loss = loss_function, adversarial_loss
+        self.warp_ranges, self.augment = warp_ranges or WarpRanges(), augment
+        self.inferer = inferer or SimpleInferer()
+        self.random = torch.Generator(device=device).manual_seed(seed)
+        self.classes = int(generator.in_channels)
+        self.phase: Phase | None = None
+        self.rehearsing = False
+        self.loader = train_data_loader
+        self.batch_size = train_data_loader.batch_size
+        self.train_cases, self.search_cases = self._split(search_cases)
+        self.search_loader = train_data_loader.over(
+            self.search_cases, batch_size=min(self.settings.search_batch, len(self.search_cases)), seed=seed + 1
+        )
+        self._wants_predictions = postprocessing is not None or key_train_metric is not None
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            epoch_length=epoch_length,
+            non_blocking=non_blocking,
+            prepare_batch=prepare_batch,
+            postprocessing=postprocessing,
+            key_metric=key_train_metric,
+            additional_metrics=additional_metrics,
+            metric_cmp_fn=metric_cmp_fn,
+            event_names=[StageEvents],
+            decollate=decollate,
+        )
+        self.add_event_handler(Events.GET_BATCH_STARTED, self._begin_iteration)
+        self.add_event_handler(Events.COMPLETED, self._finish)
+        if train_handlers is not None:
+            self._register_handlers(train_handlers)
+
+    @property
+    def generator(self) -> Any:
+        """The searchable generator, or the derived one after the search."""
+        return self.players.generator
+
+    @property
+    def genotype(self) -> Any:
+        """The architecture found, None before."""
+        return self.players.genotype
+
+    def _split(self, given: Sequence[int] | None) -> tuple[list[int], list[int]]:
+        """Divide the training cases, by patient, into those of stages I and II and those of stage III."""
+        everyone = list(range(len(self.loader.cases)))
+        if given is not None:
+            return [i for i in everyone if i not in set(given)], list(given)
+        if self.schedule.steps[Phase.SEARCH] == 0 or self.settings.outer_every == 0:
+            return everyone, everyone
+        cases = [{"case": str(i), "group": group} for i, group in enumerate(self.loader.cases.groups)]
+        return search_split(cases, self.settings.search_fraction)
+
+    def set_epochs(self, max_epochs: int) -> None:
+        """Give the whole run another length, before it starts."""
+        self.state.max_epochs = max_epochs
+        total = max_epochs * self.state.epoch_length
+        self.schedule = Schedule.from_total(total, self.settings.shares, self.settings.baselines)
+
+    def _begin_iteration(self, engine: Engine) -> None:
+        phase, step = self.schedule.locate(self.state.iteration)
+        if phase is not self.phase:
+            self.enter(phase)
+        self.players.set_rates(self.schedule, phase, step)
+
+    def enter(self, phase: Phase) -> None:
+        """Leave the present phase for another one: other cases, and where it is due another generator or segmenter."""
+        self._leave()
+        self.phase = phase
+        everyone = list(range(len(self.loader.cases)))
+        if phase in (Phase.WARM_UP, Phase.SEARCH):
+            self.loader.use(self.train_cases, self.batch_size)
+        elif phase in BASELINES:
+            # as many images an update as GenSeg's real and synthetic ones together
+            self.loader.use(everyone, 2 * self.batch_size)
+            self.players.begin_baseline()
+        else:
+            self.loader.use(everyone, self.batch_size)
+            if self.genotype is None:
+                self.players.derive()
+                self.announce(StageEvents.DERIVED)
+        self.announce(StageEvents.PHASE_STARTED)
+
+    def _leave(self) -> None:
+        if self.phase is not None:
+            self.players.end_baseline(self.phase)
+            self.announce(StageEvents.PHASE_COMPLETED)
+
+    def _finish(self, engine: Engine) -> None:
+        if self.state.iteration >= self.schedule.total:
+            self._leave()
+            self.phase = None
+
+    def announce(self, event: Any) -> None:
+        """Fire an event, unless this is only a rehearsal."""
+        if not self.rehearsing:
+            self.fire_event(event)
+
+    def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, Any]:
+        images, labels = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
+        output: dict[str, Any] = {Keys.IMAGE: images, Keys.LABEL: labels}
+        self.state.output = output
+
+        def observe(event: Any, **values: Tensor) -> None:
+            output.update(values)
+            self.fire_event(event)
+
+        phase, step = self.schedule.locate(self.state.iteration - 1)
+        output |= self.take(phase, step, images, self.to_masks(labels), observe)
+        if Keys.PRED not in output and self._wants_predictions:
+            with torch.no_grad():
+                output[Keys.PRED] = self.inferer(images, self.network)
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return output
+
+    def take(self, phase: Phase, step: int, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Tensor]:
+        """Take one iteration of ``phase`` on images ``B C H W [D]`` and one-hot masks ``B K H W [D]``; return losses."""
+        self.players.train()
+        if phase is Phase.SEARCH:
+            return self._search(images, masks, step, observe)
+        if phase in (Phase.WARM_UP, Phase.FINE_TUNE):
+            losses = self._draw(images, masks, observe)
+            return losses | {Keys.LOSS: losses["generator_loss"]}
+        return self._fit(images, masks, phase, observe)
+
+    def to_masks(self, labels: Tensor) -> Tensor:
+        """Return one-hot masks ``B K H W [D]`` of class indices ``B 1 H W [D]``."""
+        return one_hot(labels.long(), self.classes, dim=1)
+
+    def warp(self, masks: Tensor) -> Tensor:
+        """Return A(M): the masks under fresh random affine maps, ``B K H W [D]``."""
+        return apply_warp(masks, draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, self.random))
+
+    def _augmented(self, images: Tensor, masks: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
+        return self.augment(images, masks, self.random) if wanted and self.augment is not None else (images, masks)
+
+    def _draw(self, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Tensor]:
+        """Stage I."""
+        players = self.players
+        losses = generator_step(
+            players.generator,
+            players.discriminator,
+            self.adversarial_loss,
+            players.generator_optimizer,
+            players.discriminator_optimizer,
+            images,
+            masks,
+            alpha=players.generator.arch_parameters() if players.genotype is None else None,
+            observe=observe,
+        )
+        self.announce(StageEvents.GENERATOR_STEP_COMPLETED)
+        return losses
+
+    def _fit(self, images: Tensor, masks: Tensor, phase: Phase, observe: Observer) -> dict[str, Tensor]:
+        """Stage II alone: of the final fit, or of a baseline, which has no synthetic pairs."""
+        synthetic = None
+        if phase is Phase.FINAL_FIT:
+            warped = self.warp(masks)
+            with torch.no_grad():
+                synthetic = (self.generator(warped), warped)
+        wanted = phase is Phase.AUGMENT or (phase is Phase.FINAL_FIT and self.settings.augment_real)
+        losses = segmenter_step(
+            self.players.segmenter,
+            self.loss_function,
+            self.players.segmenter_optimizer,
+            *self._augmented(images, masks, wanted),
+            synthetic,
+            gamma=self.settings.gamma,
+            observe=observe,
+        )
+        self.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
+        return losses
+
+    def _search(self, images: Tensor, masks: Tensor, step: int, observe: Observer) -> dict[str, Tensor]:
+        """Stages I, II and, when it is due, III."""
+        due, players = self.settings.outer_due(step), self.players
+        weights = (players.generator.weight_parameters(), dict(self.network.named_parameters()))
+        point = SearchPoint.take(*weights, self.state.device) if due else None
+
+        losses = self._draw(images, masks, lambda event, **values: None)
+
+        warped = self.warp(masks)
+        with torch.set_grad_enabled(due):
+            synthetic = (players.generator(warped), warped)
+        fitted = self._augmented(images, masks, self.settings.augment_real)
+        losses |= segmenter_step(
+            self.network,
+            self.loss_function,
+            self.optimizer,
+            *fitted,
+            synthetic,
+            gamma=self.settings.gamma,
+            observe=observe,
+        )
+        self.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
+
+        if point is not None:
+            batch = self.search_loader.draw()
+            losses |= architecture_step(
+                point,
+                players,
+                self.adversarial_loss,
+                self.loss_function,
+                real=(images, masks),
+                fitted=fitted,
+                synthetic=synthetic,
+                search=(batch[Keys.IMAGE], self.to_masks(batch[Keys.LABEL])),
+                settings=self.settings,
+            )
+            self.announce(StageEvents.OUTER_STEP_COMPLETED)
+        return losses

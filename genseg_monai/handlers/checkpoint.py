@@ -1,0 +1,151 @@
+"""Checkpoints that continue to the bit, a clear way out on SIGTERM and Ctrl-C, and a stop when the loss explodes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from genseg_monai._outcome import RunFailed
+from genseg_monai.engines.state import load_file, load_state, save_file, take_state
+from genseg_monai.errors import UserError
+
+__all__ = ["Checkpointer", "Resume", "StopOnDivergence", "TrainingDiverged", "latest_checkpoint"]
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"iteration_(\d+)\.pt")
+
+
+class TrainingDiverged(RunFailed):
+    """A loss is not a finite number any more."""
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint of ``folder`` by its iteration, ``None`` where there is none."""
+    found = {int(match[1]): path for path in folder.glob("iteration_*.pt") if (match := _NAME.fullmatch(path.name))}
+    return found[max(found)] if found else None
+
+
+class Resume:
+    """Continue from the newest checkpoint. Put it first among the handlers.
+
+    Args:
+        folder: of the checkpoints.
+        wanted: continue if there is one; if not wanted, a folder that holds one is refused, so that nothing is lost.
+    """
+
+    def __init__(self, folder: str | Path, *, wanted: bool = False) -> None:
+        self.folder, self.wanted = Path(folder), wanted
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a `GenSegTrainer`."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Load the state before the first iteration."""
+        newest = latest_checkpoint(self.folder)
+        if newest is None:
+            return
+        if not self.wanted:
+            advice = "resume it, or give another output folder"
+            raise UserError(str(self.folder), f"wanted an empty folder, found the checkpoints of another run: {advice}")
+        load_state(engine, load_file(newest))  # type: ignore[arg-type]
+        logger.info("resumed from %s", newest.name)
+
+
+class Checkpointer:
+    """Save the whole state every few epochs, and once more when the run is asked to stop.
+
+    Put it last among the handlers, so that it sees what the others did.
+
+    Args:
+        folder: of the files ``iteration_N.pt``.
+        epochs: between two of them.
+        keep: how many of the newest stay.
+    """
+
+    def __init__(self, folder: str | Path, *, epochs: int = 1, keep: int = 2) -> None:
+        self.folder, self.epochs, self.keep = Path(folder), epochs, keep
+        self._asked: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a `GenSegTrainer`."""
+        engine.add_event_handler(Events.STARTED, self._listen)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._leave_if_asked)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.epochs), self.save)
+        engine.add_event_handler(Events.COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self._give_signals_back)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._pass_on)
+
+    def save(self, engine: Engine) -> None:
+        """Write the present state, then drop all but the newest files."""
+        save_file(take_state(engine), self.folder / f"iteration_{engine.state.iteration}.pt")  # type: ignore[arg-type]
+        numbered = sorted(
+            (int(match[1]), path) for path in self.folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))
+        )
+        for _, path in numbered[: -self.keep]:
+            path.unlink()
+
+    def _listen(self, engine: Engine) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = number
+
+    def _leave_if_asked(self, engine: Engine) -> None:
+        if self._asked is None:
+            return
+        self.save(engine)
+        self._give_signals_back(engine)
+        name = signal.Signals(self._asked).name
+        logger.warning("stopped by %s; saved iteration %d in %s", name, engine.state.iteration, self.folder)
+        raise SystemExit(128 + self._asked)
+
+    def _give_signals_back(self, engine: Engine) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def _pass_on(self, engine: Engine, problem: BaseException) -> None:
+        self._give_signals_back(engine)
+        raise problem
+
+
+class StopOnDivergence:
+    """Stop the run at the first loss that is not a number or beyond a bound, before anything is saved.
+
+    Args:
+        folder: of the checkpoints, to name the last good one.
+        bound: a loss above it counts as exploded.
+    """
+
+    def __init__(self, folder: str | Path, bound: float = 1e6) -> None:
+        self.folder, self.bound = Path(folder), bound
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a `GenSegTrainer`; put it first among the handlers."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Look at every scalar of the output."""
+        output = engine.state.output
+        for name, value in (output[0] if isinstance(output, list) else output).items():
+            if isinstance(value, Tensor) and value.numel() == 1 and ("loss" in name or "norm" in name):
+                number = float(value)
+                if not math.isfinite(number) or abs(number) > self.bound:
+                    good = latest_checkpoint(self.folder)
+                    advice = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
+                    problem = f"{number} at iteration {engine.state.iteration}; {advice}; try a lower learning rate"
+                    raise TrainingDiverged(name, problem)
