@@ -12,6 +12,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
+from genseg_monai._outcome import RunFailed
+
 __all__ = ["ArchiveError", "NetFault", "retrying"]
 
 _LOG = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class NetFault(StrEnum):
 _PASSING = frozenset({NetFault.UNREACHABLE, NetFault.BROKEN, NetFault.FAILED, NetFault.COUNT})
 
 
-class ArchiveError(Exception):
+class ArchiveError(RunFailed):
     """A failure in talking to an archive.
 
     Args:
@@ -57,17 +59,14 @@ class ArchiveError(Exception):
     """
 
     def __init__(self, where: object, reason: NetFault | str, problem: str) -> None:
-        super().__init__(str(where), str(reason), problem)
-        self.where, self.reason, self.problem = str(where), NetFault(reason), problem
+        super().__init__(where, problem)
+        self.reason = NetFault(reason)
+        self.args = (self.where, self.reason, problem)  # what pickling hands to __init__
 
     @property
     def passing(self) -> bool:
         """Say whether trying again may help."""
         return self.reason in _PASSING
-
-    def __str__(self) -> str:
-        """Return ``where: problem`` as a single line."""
-        return " ".join(f"{self.where}: {self.problem}".split())
 
 
 def retrying(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from genseg_monai.pacs.records import is_uid
 
-__all__ = ["Identity", "identify", "identify_file"]
+__all__ = ["HEAD_BYTES", "Identity", "identify", "identify_file", "meta_of"]
 
 _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -87,8 +87,14 @@ def identify(data: bytes | memoryview, transfer_syntax: str) -> Identity | None:
 
 def identify_file(data: bytes | memoryview) -> Identity | None:
     """Walk the beginning of a DICOM file: preamble, file meta information, data set."""
+    syntax, end = meta_of(data)
+    return identify(memoryview(data)[end:], syntax) if is_uid(syntax) else None
+
+
+def meta_of(data: bytes | memoryview) -> tuple[str, int]:
+    """Return the transfer syntax of a file and where its data set begins; an empty text where there is none."""
     if bytes(data[128:132]) != b"DICM":
-        return None
+        return "", 0
     position, syntax = 132, ""
     try:
         while struct.unpack_from("<H", data, position)[0] == 2:
@@ -98,8 +104,8 @@ def identify_file(data: bytes | memoryview) -> Identity | None:
                 syntax = bytes(data[start : start + min(length, 64)]).decode("ascii").rstrip("\0 ")
             position = start + length
     except (struct.error, ValueError):
-        return None
-    return identify(memoryview(data)[position:], syntax) if is_uid(syntax) else None
+        return "", 0
+    return syntax, position
 
 
 def _value(data: bytes | memoryview, position: int, tag: int, implicit: bool, order: str) -> tuple[bytes, int, int]:

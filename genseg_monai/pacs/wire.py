@@ -160,6 +160,8 @@ class Line:
         if self._association.is_rejected:
             problem = "wanted to be let in, the archive refused; are aet and called_aet known to it?"
             raise ArchiveError(route, NetFault.REJECTED, problem)
+        if self._association.rejected_contexts and not self._association.accepted_contexts:
+            raise ArchiveError(route, NetFault.REJECTED, "the archive takes none of these kinds of object, or service")
         problem = "wanted an archive at host and port, none answered; are host, port and tls in pacs.yaml right?"
         raise ArchiveError(route, NetFault.UNREACHABLE, problem)
 

@@ -1,0 +1,72 @@
+"""Sending objects to a real archive."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from genseg_monai.errors import UserError
+from genseg_monai.pacs.faults import ArchiveError
+from genseg_monai.pacs.push import find_parcels, push
+from tests.dicom.study import Study
+from tests.pacs.orthanc import Orthanc
+
+
+@pytest.mark.parametrize("route", ["c-store", "stow-rs"])
+def test_everything_arrives(archive: Orthanc, study: Study, route: str) -> None:
+    told = []
+    done = push(study.folder, archive.settings(), route, progress=lambda n, of: told.append((n, of)))
+    total = len(study.images) + 2
+    assert (done.sent, done.failed) == (total, {})
+    assert told[-1] == (total, total)
+    assert archive.rest("/statistics")["CountInstances"] == total
+    for path in (study.images[0], study.seg, study.rtstruct):
+        uid = str(pydicom.dcmread(path).SOPInstanceUID)
+        found = archive.rest("/tools/lookup", "POST", uid.encode())
+        assert [one["Type"] for one in found] == ["Instance"]
+
+
+@pytest.mark.parametrize("route", ["c-store", "stow-rs"])
+def test_what_the_archive_refuses_is_counted(archive: Orthanc, study: Study, route: str, tmp_path: Path) -> None:
+    shutil.copy(study.images[0], tmp_path / "good.dcm")
+    broken = study.images[1].read_bytes()
+    (tmp_path / "broken.dcm").write_bytes(
+        broken.replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.826.0.1.3680043.9.99\0\0")
+    )
+    done = push(tmp_path, archive.settings(), route)
+    # Orthanc takes a class it does not know over HTTP, and does not negotiate it over DIMSE
+    assert done.sent == (1 if route == "c-store" else 2)
+    assert sum(done.failed.values()) == 2 - done.sent
+
+
+def test_one_file(archive: Orthanc, study: Study) -> None:
+    assert study.seg is not None
+    assert push(study.seg, archive.settings()).sent == 1
+
+
+def test_nothing_to_send(study: Study, archive: Orthanc, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(UserError, match="found none"):
+        push(tmp_path, archive.settings())
+    (tmp_path / "wrong.dcm").write_text("no image")
+    with pytest.raises(UserError, match="true UIDs"):
+        find_parcels(tmp_path)
+    with pytest.raises(UserError, match="c-store or stow-rs"):
+        push(study.folder, archive.settings(), "ftp")
+
+
+def test_wrong_titles(archive: Orthanc, study: Study) -> None:
+    with pytest.raises(ArchiveError, match="refused"):
+        push(study.folder, archive.settings(aet="STRANGER"))
+
+
+def test_a_kind_the_archive_does_not_know(archive: Orthanc, study: Study, tmp_path: Path) -> None:
+    broken = study.images[1].read_bytes()
+    (tmp_path / "broken.dcm").write_bytes(
+        broken.replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.826.0.1.3680043.9.99\0\0")
+    )
+    with pytest.raises(ArchiveError, match="none of these kinds"):
+        push(tmp_path, archive.settings())
