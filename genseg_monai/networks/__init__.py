@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from genseg_monai.networks.candidates import CandidateKind, CandidateSpec, SearchSpace, candidates, make_candidate
+from genseg_monai.networks.collapse import collapse, embed, live_taps, window
+from genseg_monai.networks.deeplab import DeepLabV3Plus
 from genseg_monai.networks.discriminator import PatchDiscriminator
 from genseg_monai.networks.generator import DiscreteGenerator, SearchableGenerator, generator_depth
 from genseg_monai.networks.genotype import Genotype
-from genseg_monai.networks.mixed_conv import MixedConv, collapse, embed, window
-from genseg_monai.networks.segmenters import Segmenter, make_segmenter
+from genseg_monai.networks.mixed_conv import MixedConv
+from genseg_monai.networks.segmenters import PadToFit, Segmenter, make_segmenter
 
 __all__ = [
     "CandidateKind",
     "CandidateSpec",
+    "DeepLabV3Plus",
     "DiscreteGenerator",
     "Genotype",
     "MixedConv",
+    "PadToFit",
     "PatchDiscriminator",
     "SearchSpace",
     "SearchableGenerator",
@@ -23,6 +27,7 @@ __all__ = [
     "collapse",
     "embed",
     "generator_depth",
+    "live_taps",
     "make_candidate",
     "make_segmenter",
     "window",

@@ -9,105 +9,22 @@ of it), there is no dropout, and the output is a sigmoid, since images lie in [0
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
-from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import Tensor, nn
 
-from genseg_monai.errors import UserError
-from genseg_monai.networks.activation import SMOOTH, activation_layer
+from genseg_monai.networks.activation import SMOOTH
 from genseg_monai.networks.candidates import SearchSpace, candidates, make_candidate
+from genseg_monai.networks.cell_layout import CellLayout, check_sides, generator_depth
 from genseg_monai.networks.genotype import Genotype
 from genseg_monai.networks.mixed_conv import MixedConv
 
 __all__ = ["DiscreteGenerator", "SearchableGenerator", "generator_depth"]
 
-_MAX_DEPTH = 7
-_MAX_WIDTH_FACTOR = 8
 _NORM = ("instance", {"affine": True})
 
 Kernels = Mapping[str, tuple[Tensor, Tensor | None]]
-
-
-def generator_depth(image_size: Sequence[int]) -> int:
-    """Return the largest depth, at most 7, for which 2**depth divides every side.
-
-    Raises:
-        UserError: a side is odd.
-
-    Example:
-        >>> generator_depth((128, 96))
-        5
-    """
-    depth = 0
-    while depth < _MAX_DEPTH and all(side > 0 and side % 2 ** (depth + 1) == 0 for side in image_size):
-        depth += 1
-    if depth == 0:
-        raise UserError(
-            "image_size", f"wanted sides that divide by 2, better by 16, got {tuple(image_size)}; pad the images"
-        )
-    return depth
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What both generators are built from; see `SearchableGenerator` for the meaning."""
-
-    spatial_dims: int
-    in_channels: int
-    out_channels: int
-    image_size: tuple[int, ...]
-    _: KW_ONLY
-    base_width: int
-    depth: int
-    norm: str | tuple
-    activation: str | tuple
-
-    def __post_init__(self) -> None:
-        if len(self.image_size) != self.spatial_dims:
-            raise UserError("image_size", f"wanted {self.spatial_dims} sides (spatial_dims), got {self.image_size}")
-        if self.depth < 1 or any(side % 2**self.depth for side in self.image_size):
-            problem = f"wanted at least 1, and that 2**depth divides every side of {self.image_size}, got {self.depth}"
-            raise UserError("depth", problem)
-
-    def cells(self, make_conv: Callable[[str, int, int, bool, bool], nn.Module]) -> tuple[nn.ModuleList, nn.ModuleList]:
-        """Build the encoder (outermost first) and the decoder (innermost first).
-
-        ``make_conv`` gets the name of the cell, its input and output channels, whether it is transposed, and whether it
-        has a bias.
-        """
-        widths = [self.base_width * min(2**level, _MAX_WIDTH_FACTOR) for level in range(self.depth)]
-        encoder, decoder = nn.ModuleList(), nn.ModuleList()
-        for i in range(self.depth):
-            inputs = widths[i - 1] if i else self.in_channels
-            normed = i > 0 and self._can_norm(i + 1)
-            conv = make_conv(f"encoder.{i}", inputs, widths[i], False, not normed)
-            encoder.append(
-                self._cell(conv, widths[i] if normed else 0, get_act_layer(activation_layer(self.activation)))
-            )
-        for i in range(self.depth):
-            level = self.depth - 1 - i  # the number of halvings left in this cell's output
-            inputs = widths[level] * (2 if i else 1)  # all but the innermost also get the encoder's output
-            outputs = widths[level - 1] if level else self.out_channels
-            normed = level > 0 and self._can_norm(level)
-            conv = make_conv(f"decoder.{i}", inputs, outputs, True, not normed)
-            activation = get_act_layer(activation_layer(self.activation)) if level else nn.Sigmoid()
-            decoder.append(self._cell(conv, outputs if normed else 0, activation))
-        return encoder, decoder
-
-    def _can_norm(self, level: int) -> bool:
-        """Whether more than one voxel is left to normalise over after so many halvings."""
-        return any(side > 2**level for side in self.image_size)
-
-    def _cell(self, conv: nn.Module, norm_channels: int, activation: nn.Module) -> nn.Sequential:
-        layers = OrderedDict(conv=conv)
-        if norm_channels:
-            layers["norm"] = get_norm_layer(self.norm, spatial_dims=self.spatial_dims, channels=norm_channels)
-        layers["activation"] = activation
-        return nn.Sequential(layers)
 
 
 class SearchableGenerator(nn.Module):
@@ -156,7 +73,7 @@ class SearchableGenerator(nn.Module):
         activation: str | tuple = SMOOTH,
     ) -> None:
         super().__init__()
-        self._shape = _Shape(
+        self._layout = CellLayout(
             spatial_dims,
             in_channels,
             out_channels,
@@ -166,17 +83,18 @@ class SearchableGenerator(nn.Module):
             norm=norm,
             activation=activation,
         )
-        self.encoder, self.decoder = self._shape.cells(
+        self.encoder, self.decoder = self._layout.cells(
             lambda _, inputs, outputs, transposed, bias: MixedConv(
                 spatial_dims, inputs, outputs, transposed, space, bias=bias
             )
         )
         self.space = SearchSpace(space)
+        self.in_channels, self.out_channels = in_channels, out_channels
 
     @property
     def depth(self) -> int:
         """The number of encoder cells."""
-        return self._shape.depth
+        return self._layout.depth
 
     def _mixtures(self) -> dict[str, MixedConv]:
         """Return the searchable convolution of each cell, by the cell's name."""
@@ -197,8 +115,13 @@ class SearchableGenerator(nn.Module):
         return {name: torch.softmax(mixture.alpha.detach(), dim=0) for name, mixture in self._mixtures().items()}
 
     def collapsed(self) -> Kernels:
-        """Return the kernel and the bias of each cell, to share between calls while nothing has changed."""
-        return {name: mixture.collapsed() for name, mixture in self._mixtures().items()}
+        """Return the kernel and the bias of each cell for ``image_size``, to share while nothing moves."""
+        kernels = {}
+        for name, mixture in self._mixtures().items():
+            side, _, index = name.partition(".")
+            level = int(index) if side == "encoder" else self.depth - int(index)  # halvings in the cell's input
+            kernels[name] = mixture.collapsed([length // 2**level for length in self._layout.image_size])
+        return kernels
 
     def derive(self) -> Genotype:
         """Return the architecture in which each cell keeps its heaviest candidate (the first of equals)."""
@@ -216,19 +139,19 @@ class SearchableGenerator(nn.Module):
         Args:
             genotype: by default that of `derive`.
         """
-        shape = self._shape
+        layout = self._layout
         genotype = genotype or self.derive()
         chosen = {f"encoder.{i}": name for i, name in enumerate(genotype.encoder)}
         chosen |= {f"decoder.{i}": name for i, name in enumerate(genotype.decoder)}
         result = DiscreteGenerator(
             genotype,
-            shape.spatial_dims,
-            shape.in_channels,
-            shape.out_channels,
-            shape.image_size,
-            base_width=shape.base_width,
-            norm=shape.norm,
-            activation=shape.activation,
+            layout.spatial_dims,
+            layout.in_channels,
+            layout.out_channels,
+            layout.image_size,
+            base_width=layout.base_width,
+            norm=layout.norm,
+            activation=layout.activation,
         )
         state = {name: value for name, value in self.state_dict().items() if ".norm." in name}
         for name, mixture in self._mixtures().items():
@@ -244,14 +167,13 @@ class SearchableGenerator(nn.Module):
 
         Args:
             masks: `B K H W [D]`.
-            kernels: what `collapsed` returned; by default the kernels are collapsed anew.
+            kernels: what `collapsed` returned, for masks of ``image_size``; by default the kernels are collapsed anew.
         """
-        _check_sides(list(masks.shape), self.depth)
-        kernels = self.collapsed() if kernels is None else kernels
+        check_sides(list(masks.shape), self.depth)
 
         def run(name: str, cell: nn.Module, x: Tensor) -> Tensor:
             conv, *rest = cell.children()
-            x = conv(x, kernels[name])
+            x = conv(x) if kernels is None else conv(x, kernels[name])
             for layer in rest:
                 x = layer(x)
             return x
@@ -305,7 +227,7 @@ class DiscreteGenerator(nn.Module):
         activation: str | tuple = SMOOTH,
     ) -> None:
         super().__init__()
-        shape = _Shape(
+        layout = CellLayout(
             spatial_dims,
             in_channels,
             out_channels,
@@ -324,11 +246,11 @@ class DiscreteGenerator(nn.Module):
             spec = next(spec for spec in candidates(genotype.space, transposed) if spec.name == name)
             return make_candidate(spec, spatial_dims, inputs, outputs, transposed=transposed, bias=bias)
 
-        self.encoder, self.decoder = shape.cells(make_conv)
+        self.encoder, self.decoder = layout.cells(make_conv)
 
     def forward(self, masks: Tensor) -> Tensor:
         """Draw images for masks, `B K H W [D]`."""
-        _check_sides(list(masks.shape), self.depth)
+        check_sides(list(masks.shape), self.depth)
         x = masks
         skips: list[Tensor] = []
         for cell in self.encoder:
@@ -340,10 +262,3 @@ class DiscreteGenerator(nn.Module):
                 x = torch.cat([x, skips.pop()], dim=1)
             x = cell(x)
         return x
-
-
-def _check_sides(shape: list[int], depth: int) -> None:
-    """Raise unless every side divides by 2**depth; in words that TorchScript can compile."""
-    for side in shape[2:]:
-        if side % 2**depth != 0:
-            raise ValueError(f"wanted masks B K H W [D] whose sides divide by 2**{depth}, got {shape}; pad them")

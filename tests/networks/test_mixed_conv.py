@@ -11,7 +11,8 @@ from torch.func import functional_call
 
 from genseg_monai.errors import UserError
 from genseg_monai.networks.candidates import CandidateSpec, SearchSpace, candidates, make_candidate
-from genseg_monai.networks.mixed_conv import MixedConv, collapse, embed, window
+from genseg_monai.networks.collapse import collapse, embed, live_taps, window
+from genseg_monai.networks.mixed_conv import MixedConv
 
 GRID = [(d, t, s) for d in (2, 3) for t in (False, True) for s in SearchSpace]
 IDS = [f"{d}d-{'transposed' if t else 'conv'}-{s}" for d, t, s in GRID]
@@ -121,6 +122,35 @@ def test_embedded_kernel_is_the_candidate(transposed: bool) -> None:
         kernel = embed(candidate.get_submodule("conv").weight, spec, size, padding)
         assert kernel.shape[2:] == (size, size)
         torch.testing.assert_close(convolve(x, kernel, None, 2, padding), candidate(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("space", list(SearchSpace))
+@pytest.mark.parametrize("transposed", [False, True])
+def test_dead_taps_are_left_out_exactly(transposed: bool, space: str) -> None:
+    for sides in [(1, 1), (2, 2), (2, 4), (6, 4), (8, 16), (1, 2, 8), (4, 2, 2)]:
+        if not transposed and 1 in sides:
+            continue
+        mixed = MixedConv(len(sides), 2, 3, transposed, space).double()
+        x = torch.randn(2, 2, *sides, dtype=torch.float64)
+        whole, live = mixed.collapsed(), mixed.collapsed(sides)
+        spans = live_taps(mixed.specs, sides, transposed)
+        assert live[0].shape[2:] == tuple(last - first for first, last in spans)
+        torch.testing.assert_close(mixed(x, live), mixed(x, whole), rtol=1e-12, atol=1e-12)
+        # every tap left out gets no gradient, every tap kept (in the middle) gets some
+        (gradient,) = torch.autograd.grad(mixed(x, whole).square().sum(), whole[0])
+        kept = gradient[(slice(None), slice(None), *(slice(*span) for span in spans))]
+        assert gradient.count_nonzero() == kept.count_nonzero() == kept.numel()
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = MixedConv(2, 3, 5, False, "wide").double()
+    whole = mixed.collapsed()[0]
+    gradients = torch.autograd.grad(whole.pow(2).sum(), [mixed.alpha, *mixed.weights])
+    monkeypatch.setattr("genseg_monai.networks.collapse._BLOCK", 2 * whole[0].numel())
+    assert torch.equal(mixed.collapsed()[0], whole)
+    again = torch.autograd.grad(mixed.collapsed()[0].pow(2).sum(), [mixed.alpha, *mixed.weights])
+    for a, b in zip(gradients, again, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
 def test_shared_kernel_gives_the_same_output() -> None:
