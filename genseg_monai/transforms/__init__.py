@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genseg_monai.transforms.batch_augment import BatchAugment, warp_images
-from genseg_monai.transforms.grid_fit import GridFit, GridMode, fit_grid, resize
+from genseg_monai.transforms.grid_fit import GridFit, GridMode, fit_grid, resize, resize_label
 from genseg_monai.transforms.intensity import Intensity, IntensityRanges, apply_intensity, draw_intensity
 from genseg_monai.transforms.mask_warp import Warp, WarpRanges, apply_warp, draw_warp, identity_warp, sampling_grid
 from genseg_monai.transforms.normalise import MapLabel, MapLabeld, Normalisation, Normalise, Normalised
@@ -33,6 +33,7 @@ __all__ = [
     "fit_grid",
     "identity_warp",
     "resize",
+    "resize_label",
     "sampling_grid",
     "stem_of",
     "warp_images",

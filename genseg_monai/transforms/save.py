@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from einops import rearrange
 from monai.config import KeysCollection
-from monai.data import MetaTensor, NibabelWriter
+from monai.data import MetaTensor, NibabelReader, NibabelWriter
 from monai.data.utils import to_affine_nd
 from monai.transforms import SaveImaged
 from monai.utils import convert_to_numpy
@@ -102,7 +102,8 @@ class SaveMaskd(SaveImaged):
                 if picture:
                     Image.fromarray(mask).save(temporary)
                 else:
-                    _write_nifti(mask, case[key], meta, temporary)
+                    given = case[key].affine if isinstance(case[key], MetaTensor) else meta.get("affine", np.eye(4))
+                    _write_nifti(_stored(mask, source), to_affine_nd(3, convert_to_numpy(given)), temporary)
             _log.debug("wrote %s", path)
         return case
 
@@ -153,12 +154,20 @@ def _indices(mask: Any, source: str, meta: Mapping[str, Any]) -> np.ndarray:
     return rearrange(indices, "1 ... -> ...")
 
 
-def _write_nifti(mask: np.ndarray, pred: Any, meta: Mapping[str, Any], path: Path) -> None:
-    """Write a volume with the affine of the mask, or else of the image."""
-    given = pred.affine if isinstance(pred, MetaTensor) else meta.get("affine", np.eye(4))
-    affine = to_affine_nd(3, convert_to_numpy(given).astype(np.float64))
+def _stored(mask: np.ndarray, source: str) -> np.ndarray:
+    """Return a mask H W as H W 1, one slice in space, unless it comes from a NIfTI file of two axes."""
+    if mask.ndim == 3 or (_is_nifti(source) and len(NibabelReader().read(source).shape) == 2):
+        return mask
+    return rearrange(mask, "H W -> H W 1")
+
+
+def _is_nifti(source: str) -> bool:
+    return source.lower().endswith((".nii", ".nii.gz")) and Path(source).is_file()
+
+
+def _write_nifti(mask: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Write a volume; its affine in both forms NIfTI has, since readers prefer one or the other."""
     volume = NibabelWriter.create_backend_obj(mask, affine=affine, dtype=np.uint8)
-    # ITK and nibabel prefer the one or the other form: write both
     volume.set_sform(affine, code=1)
     volume.set_qform(affine, code=1)
     volume.header.set_xyzt_units("mm")

@@ -4,7 +4,7 @@ Forward: scale with the aspect kept (in 3D to a wanted spacing first) so that al
 sides. Axes stay what they are, so one factor and one padding an axis say everything, and the affine follows. Backward:
 cut the padding off and scale to the size the image had; the affine it had is put back as it was stored.
 
-Images are scaled by an antialiased linear filter, labels by the nearest voxel, predictions come back linearly.
+Images are scaled by an antialiased linear filter, labels so that they stay labels, predictions come back linearly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from monai.utils import TraceKeys, ensure_tuple_rep
 from torch import Tensor
 
 from genseg_monai.errors import UserError
-from genseg_monai.transforms.grid_fit import GridFit, GridMode, fit_grid, resize
+from genseg_monai.transforms.grid_fit import GridFit, GridMode, fit_grid, resize, resize_label
 
 __all__ = ["ToWorkingGrid", "ToWorkingGridd"]
 
@@ -33,7 +33,7 @@ class ToWorkingGrid(InvertibleTransform):
     Args:
         size: the working size, one number for each spatial axis.
         spacing: the wanted spacing of each axis in mm; None leaves the spacing to the size (pictures).
-        mode: `bilinear` for images, `nearest` for labels.
+        mode: `bilinear` for images, `nearest` for labels (see `resize_label` for labels that shrink).
         max_upscale: the largest enlargement without `spacing`.
 
     An image is padded with the smallest value of each channel (black before and after normalising), a label with 0.
@@ -89,7 +89,9 @@ class ToWorkingGrid(InvertibleTransform):
             native = np.linalg.norm(affine[:3, : len(self.size)], axis=0)
             factors = [float(n / s) for n, s in zip(native, self.spacing, strict=True)]
         fit = fit_grid(values.shape[1:], self.size, factors, self.max_upscale)
-        inner = resize(values, fit.inner, self.mode)
+        inner = (
+            resize_label(values, fit.inner) if self.mode is GridMode.NEAREST else resize(values, fit.inner, self.mode)
+        )
         out = _like(known, _padded(inner, fit, self.mode), affine @ fit.index_map())
         info = {"mode": str(self.mode), "affine": affine.tolist(), "inner": fit.inner, "before": fit.before}
         return self.push_transform(out, orig_size=fit.native, extra_info=info)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
-from genseg_monai.transforms import GridFit, fit_grid, resize
+from genseg_monai.transforms import GridFit, fit_grid, resize, resize_label
 
 
 def by_pillow(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
@@ -31,13 +32,44 @@ def test_images_against_pillow(native: tuple[int, ...], size: tuple[int, ...]) -
 
 
 @pytest.mark.parametrize(("native", "size"), [((13, 29), (7, 8)), ((9, 14, 11), (5, 28, 16))])
-def test_labels_take_the_nearest_voxel(native: tuple[int, ...], size: tuple[int, ...]) -> None:
+def test_nearest_voxel_by_numpy(native: tuple[int, ...], size: tuple[int, ...]) -> None:
     label = torch.randint(0, 200, (1, *native), dtype=torch.uint8)
     places = [np.floor((np.arange(s) + 0.5) * n / s).astype(int) for n, s in zip(native, size, strict=True)]
     reference = label.numpy()[0][np.ix_(*places)]
     scaled = resize(label, size, "nearest")
     assert scaled.dtype == torch.uint8
     np.testing.assert_array_equal(scaled[0].numpy(), reference)
+
+
+@pytest.mark.parametrize(("native", "size"), [((5, 9), (7, 20)), ((5, 9, 3), (5, 10, 8))])
+def test_labels_that_grow_take_the_nearest_voxel(native: tuple[int, ...], size: tuple[int, ...]) -> None:
+    label = torch.randint(0, 5, (1, *native), dtype=torch.uint8)
+    assert torch.equal(resize_label(label, size), resize(label, size, "nearest"))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
+@pytest.mark.parametrize(("native", "size"), [((24, 40), (12, 13)), ((24, 40, 12), (12, 40, 7))])
+def test_labels_that_shrink_keep_what_fills_a_voxel(
+    native: tuple[int, ...], size: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=native), 2)
+    label = np.digitize(noise, np.quantile(noise, [0.5, 0.75])) * 100
+    shares = np.stack([by_pillow((label == value).astype(np.float32), size) for value in (0, 100, 200)])
+    expected = np.where(shares[0] > 0.6, 0, 100 * (1 + shares[1:].argmax(0)))
+    ours = resize_label(torch.from_numpy(label)[None].to(dtype), size)
+    assert ours.dtype == dtype
+    sure = np.abs(shares[0] - 0.6) > 1e-4
+    sure &= np.abs(shares[1] - shares[2]) > 1e-4
+    np.testing.assert_array_equal(ours[0].numpy()[sure], expected[sure])
+
+
+def test_labels_shrunk_to_one_half_stay_where_they_are() -> None:
+    label = torch.zeros(1, 40, 40, dtype=torch.uint8)
+    label[:, 11:29, 10:30] = 1
+    for size in ((20, 20), (10, 10)):
+        small = resize_label(label, size)[0].numpy()
+        place = (np.array(ndimage.center_of_mass(small)) + 0.5) * 40 / size[0] - 0.5
+        np.testing.assert_allclose(place, [19.5, 19.5])
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])

@@ -54,6 +54,19 @@ def test_nifti_in_nifti_out(tmp_path: Path, size: tuple[int, ...]) -> None:
     assert (int(written.header["sform_code"]), int(written.header["qform_code"])) == (1, 1)
 
 
+@pytest.mark.parametrize("size", [(5, 7), (5, 7, 1)])
+def test_a_slice_keeps_its_third_axis(tmp_path: Path, size: tuple[int, ...]) -> None:
+    source = tmp_path / "a.nii"
+    nib.save(nib.Nifti1Image(np.zeros(size, dtype=np.int16), oblique()), source)
+    pred = mask((5, 7), source, nib.load(source).affine)  # a reader may drop it
+    SaveMaskd("pred", tmp_path)({"pred": pred})
+    written = nib.load(tmp_path / "a.nii.gz")
+    assert written.shape == size
+    np.testing.assert_array_equal(np.asarray(written.dataobj).reshape(5, 7), pred[0].numpy())
+    SaveMaskd("pred", tmp_path)({"pred": mask((5, 7), "a_dicom_series", oblique())})
+    assert nib.load(tmp_path / "a_dicom_series.nii.gz").shape == (5, 7, 1)
+
+
 @pytest.mark.parametrize("source", ["a.png", "a.JPG", "a.tif"])
 def test_pictures_in_png_out(tmp_path: Path, source: str) -> None:
     pred = mask((5, 8), source)
