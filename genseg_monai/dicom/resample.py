@@ -46,14 +46,16 @@ def nearest(frames: Sequence[tuple[Slice, np.ndarray]], series: Series) -> np.nd
     grid = LPS_TO_RAS @ plane_affine(first.orientation, first.spacing, positions[order[0]], normal)
     to_frame = np.linalg.inv(grid) @ LPS_TO_RAS @ series.affine
     out = np.zeros(series.array.shape, bool)
+    levels = heights[order] - heights.min()
     stack = np.stack([frames[i][1] for i in order])
-    across, down = np.indices((series.array.shape[0], series.array.shape[1]))
+    across, down = np.indices(series.array.shape[:2])
+    size = int(across.size)
     for index in range(out.shape[2]):
-        flat = np.stack([across, down, np.full_like(across, index)], axis=-1).reshape(-1, 3)
-        column, row, height = (flat @ to_frame[:3, :3].T + to_frame[:3, 3]).T
-        at = np.abs(heights[order][None] - heights.min() - height[:, None]).argmin(axis=1)
-        close = np.abs(heights[order][at] - heights.min() - height) <= thickness / 2 + 1e-6
-        column, row = np.rint(column).astype(np.int64), np.rint(row).astype(np.int64)
+        flat = np.column_stack([across.ravel(), down.ravel(), np.full(size, index)])
+        places = flat @ to_frame[:3, :3].T + to_frame[:3, 3]
+        at = np.abs(np.subtract.outer(places[:, 2], levels)).argmin(axis=1)
+        close = np.abs(levels[at] - places[:, 2]) <= thickness / 2 + 1e-6
+        column, row = np.rint(places[:, 0]).astype(np.int64), np.rint(places[:, 1]).astype(np.int64)
         inside = close & (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])
         hit = np.zeros(len(flat), bool)
         hit[inside] = stack[at[inside], row[inside], column[inside]]

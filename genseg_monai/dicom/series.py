@@ -132,7 +132,7 @@ def read_series(
         frames=tuple(plane.frame if plane else 0 for plane in planes),
         files=tuple(plane.path if plane else None for plane in planes),
         placed=placed,
-        facts=MappingProxyType(_facts(first)),
+        facts=MappingProxyType({**_facts(first), "resampled": stack.shifts is not None}),
         notes=tuple(notes),
     )
 
