@@ -5,7 +5,7 @@ from __future__ import annotations
 from genseg_monai.data.cases import find_cases, find_images
 from genseg_monai.data.fingerprint import Fingerprint, take_fingerprint
 from genseg_monai.data.phantom import draw_phantom
-from genseg_monai.data.plan import Plan, propose_plan, read_plan, write_plan
+from genseg_monai.data.plan import Plan, propose_plan
 from genseg_monai.data.read import CaseReader, LabelReader
 from genseg_monai.data.splits import Splits, read_splits, search_split
 
@@ -19,9 +19,7 @@ __all__ = [
     "find_cases",
     "find_images",
     "propose_plan",
-    "read_plan",
     "read_splits",
     "search_split",
     "take_fingerprint",
-    "write_plan",
 ]

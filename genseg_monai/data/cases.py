@@ -16,8 +16,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from genseg_monai.data.layouts import Listing, read_layout
-from genseg_monai.data.paths import image_entries, is_dicom, is_nifti, is_picture, series_below, stem
+from genseg_monai.data.paths import image_entries, is_dicom, is_nifti, is_picture, stem
 from genseg_monai.data.phantom import draw_phantom
+from genseg_monai.data.series_folders import series_images
 from genseg_monai.errors import UserError
 
 __all__ = ["data_folder", "find_cases", "find_images", "list_cases"]
@@ -111,8 +112,7 @@ def find_images(path: str | Path, channels: int = 1) -> list[dict[str, Any]]:
     if entries and (channels > 1 or place.name in {"imagesTs", "imagesTr"}):
         return _channelled(entries, channels)
     images = [_image(entry) for entry in entries]
-    series = [_image(folder) for folder in series_below(place)]
-    _tell_apart(series, place)
+    series = series_images(place)
     if not images and not series:
         raise UserError(place, "wanted PNG, JPEG, TIFF, BMP, NIfTI or DICOM, got none of them; give another folder")
     return images + series
@@ -189,11 +189,3 @@ def _channelled(entries: list[Path], channels: int) -> list[dict[str, Any]]:
         {"image": str(paths[0]) if len(paths) == 1 else [str(p) for p in paths], "case": name, "group": name}
         for name, paths in images.items()
     ]
-
-
-def _tell_apart(cases: list[dict[str, Any]], place: Path) -> None:
-    """Give series of equal folder names the path from ``place`` as their names."""
-    names = [case["case"] for case in cases]
-    for case in cases:
-        if names.count(case["case"]) > 1:
-            case["case"] = case["group"] = "_".join(Path(case["image"]).relative_to(place).parts)

@@ -37,6 +37,7 @@ class CaseFacts:
         bounds: the lowest and highest finite intensity.
         foreground: a sample of those where the label is not its lowest value.
         label_size: spatial size of the label; empty without label.
+        label_affine: of the label.
         same_place: whether image and label lie at the same place in space.
         values: label value -> voxels.
         lossy: whether the label is stored in a format that changes values (JPEG).
@@ -56,6 +57,7 @@ class CaseFacts:
     bounds: tuple[float, float] = (0.0, 0.0)
     foreground: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     label_size: tuple[int, ...] = ()
+    label_affine: npt.NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
     same_place: bool = True
     values: Mapping[float, int] = field(default_factory=dict)
     lossy: bool = False
@@ -122,6 +124,7 @@ def look_at(case: Mapping[str, Any]) -> CaseFacts:
             errors.append(error)
         else:
             facts |= _of_label(label)
+            facts["label_affine"] = label_meta["affine"]
             if array is not None:
                 near = np.allclose(label_meta["affine"], facts["affine"], atol=_SAME_PLACE)
                 pictures = (np.asarray(facts["affine"]) == np.eye(4)).all() or (label_meta["affine"] == np.eye(4)).all()

@@ -106,42 +106,50 @@ def _ultrasound(size: int, random: _Random) -> tuple[npt.NDArray[np.uint8], npt.
     """Return image and mask, both ``size`` x ``size``, uint8."""
     shape = (size, size)
     y, x = _grid(shape)
-    # echogenicity: skin, fat, a fascia, then the tissue of the organ, each with a wavy border
-    wave = 0.05 * _smooth(shape, random, 0.15)
-    depth = y + wave
-    fat, fascia = random.uniform(-0.75, -0.6), random.uniform(-0.45, -0.3)
-    tissue = random.uniform(0.38, 0.55)
+    # echogenicity: skin, fat, a bright fascia, then the tissue of the organ, each with a wavy border
+    depth = y + 0.05 * _smooth(shape, random, 0.25)
+    skin, fascia = random.uniform(-0.92, -0.85), random.uniform(-0.62, -0.45)
+    tissue = random.uniform(0.36, 0.5)
     echo = np.full(shape, tissue)
-    echo[depth < fascia] = random.uniform(0.22, 0.35)
-    echo += 0.3 * np.exp(-(((depth - fascia) / 0.03) ** 2)) + 0.15 * np.exp(-(((depth - fat) / 0.025) ** 2))
-    echo[depth < fat] += 0.12
-    echo *= 1 + 0.22 * _smooth(shape, random, 0.12) + 0.12 * _smooth(shape, random, 0.04)
-    through = np.ones(shape)  # what sound is left below
-    # vessels and fat lobules: dark or bright like a lesion, but not labelled
-    for _ in range(random.integers(2, 5)):
-        inside = _blob((y, x), _place(random, fascia), random.uniform(0.05, 0.12), random, lobes=0.1)
-        echo = _blend(echo, inside, tissue * random.choice([0.35, 0.5, 1.5]), 0.06)
-    # the lesion: most are darker than the tissue, some nearly as bright, a few brighter; some throw a shadow
-    centre, radius = _place(random, fascia + 0.15), random.uniform(0.14, 0.34)
-    lesion = _blob((y, x), centre, radius, random, lobes=random.uniform(0.08, 0.22), flat=random.uniform(0.65, 1.0))
-    contrast = random.choice([0.35, 0.5, 0.62, 0.75, 1.4], p=[0.22, 0.28, 0.22, 0.14, 0.14])
-    inner = tissue * contrast * (1 + 0.25 * _smooth(shape, random, 0.06))
-    echo = _blend(echo, lesion, inner, random.uniform(0.03, 0.1))
-    if random.random() < 0.5:
-        below = (y > centre[0]) * np.exp(-(((x - centre[1]) / (0.7 * radius)) ** 4))
-        through *= 1 + random.choice([-0.5, 0.35]) * below * np.clip((y - centre[0]) / radius, 0, 1)
-    for _ in range(random.integers(0, 3)):  # shadows of gas and ribs, through everything
-        at, width = random.uniform(-0.9, 0.9), random.uniform(0.05, 0.15)
-        through *= 1 - random.uniform(0.3, 0.65) * np.exp(-(((x - at) / width) ** 4)) * (y > fascia)
-    through *= np.exp(-random.uniform(0.0, 0.45) * (y + 1))
-    # speckle: the size of the wave grows with depth; log-compressed as a scanner does
-    wide, narrow = random.uniform(0.9, 1.3), random.uniform(0.5, 0.7)
-    fields = [ndimage.gaussian_filter(random.standard_normal(shape), (narrow, wide)) for _ in range(2)]
-    speckle = np.hypot(*(field / field.std() for field in fields)) / np.sqrt(2)
-    amplitude = np.clip(echo, 0.01, None) * through * (0.25 + 0.75 * speckle)
-    image = np.log1p(random.uniform(5, 9) * amplitude) / np.log1p(7.0)
-    image = np.clip(image * random.uniform(0.75, 1.05) + 0.02 * random.standard_normal(shape), 0, 1)
+    echo[depth < fascia] = random.uniform(0.16, 0.26)
+    echo[depth < skin] = 0.7
+    echo += random.uniform(0.25, 0.5) * np.exp(-(((depth - fascia) / 0.035) ** 2))
+    echo *= 1 + 0.16 * _smooth(shape, random, 0.25) + 0.08 * _smooth(shape, random, 0.08)
+    # vessels and fat lobules: dark or bright as lesions are, but smaller, smooth and not labelled
+    for _ in range(random.integers(1, 4)):
+        at = _place(random, fascia + 0.1)
+        inside = _blob((y, x), at, random.uniform(0.07, 0.15), random, lobes=0.04, flat=random.uniform(0.5, 1))
+        echo = _blend(echo, inside, tissue * random.choice([0.3, 0.45, 1.5]), 0.15)
+    # the lesion: most are darker than the tissue, some nearly as bright, a few brighter
+    centre, radius = _place(random, fascia + 0.25), random.uniform(0.2, 0.42)
+    lesion = _blob((y, x), centre, radius, random, lobes=random.uniform(0.08, 0.2), flat=random.uniform(0.65, 1.0))
+    contrast = random.choice([0.25, 0.4, 0.52, 0.62, 1.65], p=[0.25, 0.3, 0.2, 0.1, 0.15])
+    echo = _blend(echo, lesion, tissue * contrast * (1 + 0.2 * _smooth(shape, random, 0.1)), random.uniform(0.1, 0.3))
+    # what sound is left: a lesion swallows it or lets it pass, gas and ribs throw shadows, depth takes its share
+    through = np.ones(shape)
+    if random.random() < 0.6:
+        below = np.exp(-(((x - centre[1]) / (0.7 * radius)) ** 4)) * np.clip((y - centre[0]) / radius, 0, 1)
+        through *= 1 + random.choice([-0.5, 0.4]) * below
+    for _ in range(random.integers(0, 3)):
+        middle, width = random.uniform(-1, 1), random.uniform(0.05, 0.14)
+        shadow = np.exp(-(((x - middle) / (width * (1 + 0.3 * y))) ** 4)) * (depth > fascia)
+        through *= 1 - random.uniform(0.3, 0.65) * shadow
+    through *= np.exp(-random.uniform(0.0, 0.5) * (y + 1))
+    image = echo * through * _speckle(shape, random)
+    # log compression with the gain and range somebody set
+    reach = random.uniform(20, 45)
+    image = np.log1p(reach * np.clip(image, 0, None)) / np.log1p(reach)
+    image = np.clip(random.uniform(0.85, 1.1) * image - 0.12 + 0.015 * random.standard_normal(shape), 0, 1)
     return np.rint(255 * image).astype(np.uint8), np.where(lesion > 0, 255, 0).astype(np.uint8)
+
+
+def _speckle(shape: tuple[int, int], random: _Random) -> _Float:
+    """Return the amplitude of many echoes in one cell (Rayleigh), of mean one, wider than deep, some looks averaged."""
+    looks = random.integers(2, 5)
+    wide, deep = random.uniform(0.75, 1.1), random.uniform(0.45, 0.65)
+    fields = ndimage.gaussian_filter(random.standard_normal((2 * looks, *shape)), (0, deep, wide))
+    power = (fields**2).mean(0)
+    return np.asarray(np.sqrt(power / power.mean()))
 
 
 def _ct(size: int, random: _Random) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:

@@ -10,17 +10,15 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from genseg_monai.data.facts import look_at_all
 from genseg_monai.data.fingerprint import Fingerprint, take_fingerprint
 from genseg_monai.data.labels import class_table, described
-from genseg_monai.data.yaml_block import read_block, replace_block
 from genseg_monai.errors import UserError
 from genseg_monai.transforms.normalise import Normalisation
 
-__all__ = ["Plan", "plan_from", "propose_plan", "read_plan", "write_plan"]
+__all__ = ["Plan", "plan_from", "propose_plan"]
 
 logger = logging.getLogger(__name__)
 
@@ -210,24 +208,6 @@ def plan_from(
         upper=upper,
         modality=kind,
     )
-
-
-def read_plan(path: str | Path) -> Plan:
-    """Read the block ``plan:`` of a configuration.
-
-    Raises:
-        UserError: there is none, or it is no plan.
-    """
-    return Plan.from_dict(read_block(path, "plan"))
-
-
-def write_plan(path: str | Path, plan: Plan) -> None:
-    """Replace the block ``plan:`` of a YAML configuration in one step; every other line, comments too, stays.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    replace_block(path, "plan", plan.as_dict())
 
 
 def _require(right: bool, name: str, wanted: str, came: object) -> None:

@@ -2,7 +2,8 @@
 
 Pictures keep their rows and columns ``(H, W)`` (MONAI's own reader swaps them); a photograph turned by its camera's
 EXIF tag is turned back, as every viewer shows it and every mask is drawn. Volumes keep the axes as stored and their
-affine, millimetres in RAS. A last axis of one voxel is dropped: such a volume is a picture.
+affine, millimetres in RAS. A last axis of one voxel is dropped: such a volume is a picture; a single DICOM image has
+its rows and columns in the order of pictures.
 """
 
 from __future__ import annotations
@@ -248,7 +249,10 @@ def _read_series(paths: Sequence[Path]) -> tuple[_Array, _Array, dict[str, Any]]
     from genseg_monai.dicom.series import read_series  # DICOM is read only where there is some
 
     series = read_series(paths[0] if len(paths) == 1 and paths[0].is_dir() else list(paths))
-    return _flat(series.array[None]), np.asarray(series.affine, dtype=np.float64), {"modality": series.modality}
+    array, affine = series.array[None], np.asarray(series.affine, dtype=np.float64)
+    if array.shape[-1] == 1:  # a radiograph: rows and columns, as the same image has them as a picture
+        array, affine = rearrange(array, "C X Y Z -> C Y X Z"), affine[:, [1, 0, 2, 3]]
+    return _flat(array), affine, {"modality": series.modality}
 
 
 def _flat(array: _Array) -> _Array:
