@@ -1,0 +1,62 @@
+"""The cases an evaluation scores: those of a split that trained nothing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from genseg_monai.data.cases import find_cases, find_images
+from genseg_monai.data.splits import read_splits
+from genseg_monai.errors import UserError
+
+__all__ = ["find_masks", "held_out"]
+
+logger = logging.getLogger(__name__)
+
+_SPLITS = ("train", "val", "test")
+
+
+def held_out(
+    root: str | Path, split: str | None = None, *, seed: int = 0, label_dir: str | None = None
+) -> list[dict[str, Any]]:
+    """Find the labelled cases to score.
+
+    Args:
+        root: a data set in any layout `find_cases` reads, or ``phantom://2d``.
+        split: ``test``, ``val`` or ``train``; None takes ``test``, and ``val`` where there is no ``test``.
+        seed: of the split made where the data set brings none; that of the training.
+        label_dir: name of the folder of masks, where there are several.
+
+    Returns:
+        Cases with ``image``, ``label``, ``case`` and ``group``.
+
+    Raises:
+        UserError: the split is unknown or empty.
+    """
+    if split is not None and split not in _SPLITS:
+        raise UserError("split", f"wanted {', '.join(_SPLITS)}, got {split!r}")
+    cases = find_cases(root) if label_dir is None else find_cases(root, label_dir=label_dir)
+    splits = read_splits(root, cases, seed)
+    wanted = [split] if split else ["test", "val"]
+    for name in wanted:
+        found = [case for case in getattr(splits, name) if case.get("label") is not None]
+        if found:
+            logger.info("%d cases of the split %s", len(found), name)
+            return found
+    raise UserError(root, f"wanted labelled cases in the split {' or '.join(wanted)}, found none; write them into "
+                          "splits.json")  # fmt: skip
+
+
+def find_masks(path: str | Path) -> list[dict[str, Any]]:
+    """Find the masks a generator is to make images for.
+
+    Args:
+        path: a mask, a folder of masks, or ``phantom://2d`` (the masks of its cases).
+
+    Returns:
+        Dictionaries with ``label`` and ``case``.
+    """
+    if str(path).startswith("phantom://"):
+        return [{"label": case["label"], "case": case["case"]} for case in find_cases(path)]
+    return [{"label": found["image"], "case": found["case"]} for found in find_images(path)]
