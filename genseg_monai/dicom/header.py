@@ -178,7 +178,8 @@ def _file_meta(file: BinaryIO) -> dict[int, str] | None:
     start = file.read(132)
     if start[128:] != b"DICM":
         file.seek(0)
-        return None
+        if start[:2] != b"\x02\x00":  # some writers leave out the preamble only
+            return None
     meta: dict[int, str] = {}
     while True:
         place = file.tell()

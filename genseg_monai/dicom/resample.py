@@ -50,9 +50,9 @@ def nearest(frames: Sequence[tuple[Slice, np.ndarray]], series: Series) -> np.nd
     stack = np.stack([frames[i][1] for i in order])
     across, down = np.indices(series.array.shape[:2])
     size = int(across.size)
-    for index in range(out.shape[2]):
+    for index in range(series.array.shape[2]):
         flat = np.column_stack([across.ravel(), down.ravel(), np.full(size, index)])
-        places = flat @ to_frame[:3, :3].T + to_frame[:3, 3]
+        places: np.ndarray = flat @ to_frame[:3, :3].T + to_frame[:3, 3]
         at = np.abs(np.subtract.outer(places[:, 2], levels)).argmin(axis=1)
         close = np.abs(levels[at] - places[:, 2]) <= thickness / 2 + 1e-6
         column, row = np.rint(places[:, 0]).astype(np.int64), np.rint(places[:, 1]).astype(np.int64)

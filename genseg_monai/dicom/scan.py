@@ -51,7 +51,7 @@ class Scan:
     """What a folder holds.
 
     Attributes:
-        series: the image series, sorted by their first file.
+        series: the image series, in the order of their first files.
         others: DICOM objects that are no images: segmentations, structure sets, reports.
         refused: why each other file that claims to be DICOM is not read.
     """
@@ -85,7 +85,7 @@ def scan_folder(folder: Path, files: Iterable[Path] | None = None, limits: Limit
         place = "" if header.uids["series"] else str(path.parent)  # without a UID: one series a folder
         groups[header.uids["study"], header.uids["series"], place].append(header)
     series = [part for headers in groups.values() for part in _split(folder, _without_copies(headers))]
-    return Scan(tuple(sorted(series, key=lambda part: part.files[0])), tuple(others), tuple(refused))
+    return Scan(tuple(series), tuple(others), tuple(refused))
 
 
 def _without_copies(headers: Sequence[ImageHeader]) -> tuple[list[ImageHeader], tuple[str, ...]]:
@@ -125,9 +125,17 @@ def _split(folder: Path, found: tuple[list[ImageHeader], tuple[str, ...]]) -> li
         if len(stacks) > 1 and _shared(headers) and all(p is not None and p == whole[0] for p in whole):
             return [
                 SeriesFiles(folder, uid, modality, tuple(stack), (*notes, f"stack {number} of {len(stacks)}"))
-                for number, (_, stack) in enumerate(sorted(stacks.items()), 1)
+                for number, stack in enumerate((stacks[key] for key in sorted(stacks, key=_in_order)), 1)
             ]
     return [SeriesFiles(folder, uid, modality, tuple(headers), notes)]
+
+
+def _in_order(key: str) -> tuple[float, str]:
+    """Sort numbers as numbers, and other words after them."""
+    try:
+        return float(key), key
+    except ValueError:
+        return float("inf"), key
 
 
 def _planes(headers: Iterable[ImageHeader]) -> list[Slice]:

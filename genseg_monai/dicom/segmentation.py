@@ -120,8 +120,9 @@ def _sources(series: Series, stored: np.ndarray, path: object) -> tuple[list[pyd
         for name in ("SOPClassUID", "SOPInstanceUID"):
             if not image.get(name):
                 setattr(image, name, getattr(image.file_meta, f"MediaStorage{name}", ""))
-        sets = image.get("SpecificCharacterSet") or []
-        if "SpecificCharacterSet" in image and not ({sets} if isinstance(sets, str) else {*sets, ""}) <= known | {""}:
+        sets = image.get("SpecificCharacterSet") or ""
+        named = {sets} if isinstance(sets, str) else {*sets} - {""}
+        if "SpecificCharacterSet" in image and not named <= known:  # highdicom takes only those of the standard
             del image.SpecificCharacterSet
         for name in _EMPTY_ALLOWED:
             if name not in image:

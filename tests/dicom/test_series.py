@@ -1,0 +1,357 @@
+"""Every case of a broken or odd series: the right volume, or the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from genseg_monai.dicom.series import SeriesError, SeriesFault, find_series, read_series
+from tests.dicom.objects import make_uid
+from tests.dicom.slices import STEP, make_slices, stored, write_slices
+
+RIGHT = np.stack([stored(index).T for index in range(20)], axis=2) - 1024
+
+
+def tilted() -> list[Dataset]:
+    return make_slices(step=(0, 0.6, STEP))
+
+
+def without(index: int) -> list[Dataset]:
+    return [data for k, data in enumerate(make_slices()) if k != index]
+
+
+def changed(index: int, **values: object) -> list[Dataset]:
+    slices = make_slices()
+    for name, value in values.items():
+        setattr(slices[index], name, value)
+    return slices
+
+
+REFUSED: dict[str, tuple[Callable[[], list[Dataset]], SeriesFault]] = {
+    "gantry tilt": (tilted, SeriesFault.GANTRY_TILT),
+    "missing middle slice": (lambda: without(9), SeriesFault.MISSING_SLICE),
+    "two missing slices": (
+        lambda: [d for k, d in enumerate(make_slices()) if k not in (3, 9)],
+        SeriesFault.MISSING_SLICE,
+    ),
+    "one instance, two contents": (
+        lambda: [*make_slices(), *changed(4, InstanceNumber=99)[4:5]],
+        SeriesFault.DUPLICATE,
+    ),
+    "two slices at one position": (
+        lambda: [*make_slices(), *changed(4, SOPInstanceUID="1.2.3")[4:5]],
+        SeriesFault.SAME_POSITION,
+    ),
+    "nearly one position": (
+        lambda: changed(5, ImagePositionPatient=[-10, -20, 30 + 4 * STEP + 0.001]),
+        SeriesFault.SAME_POSITION,
+    ),
+    "one slice turned": (
+        lambda: changed(4, ImageOrientationPatient=[0, 1, 0, 0, 0, -1]),
+        SeriesFault.MIXED_ORIENTATION,
+    ),
+    "one slice mirrored": (
+        lambda: changed(4, ImageOrientationPatient=[-1, 0, 0, 0, 1, 0]),
+        SeriesFault.MIXED_ORIENTATION,
+    ),
+    "two frames of reference": (lambda: changed(4, FrameOfReferenceUID="1.2.9"), SeriesFault.MIXED_ORIENTATION),
+    "two series": (lambda: make_slices() + make_slices(10, series=2), SeriesFault.SEVERAL_SERIES),
+    "one slice shifted aside": (
+        lambda: changed(7, ImagePositionPatient=[-7, -20, 30 + 7 * STEP]),
+        SeriesFault.GEOMETRY,
+    ),
+    "another pixel spacing": (lambda: changed(7, PixelSpacing=[0.6, 0.7]), SeriesFault.MIXED_SIZE),
+    "no position": (lambda: changed(7, ImagePositionPatient=None), SeriesFault.NO_POSITION),
+    "orientation not perpendicular": (
+        lambda: [_set(data, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]) for data in make_slices()],
+        SeriesFault.GEOMETRY,
+    ),
+    "only localizers": (
+        lambda: [_set(data, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]) for data in make_slices(2)],
+        SeriesFault.LOCALIZER,
+    ),
+    "colour": (lambda: changed(0, PhotometricInterpretation="RGB", SamplesPerPixel=3), SeriesFault.COLOUR),
+    "palette": (lambda: changed(0, PhotometricInterpretation="PALETTE COLOR"), SeriesFault.COLOUR),
+    "look-up table": (lambda: changed(0, ModalityLUTSequence=Sequence([Dataset()])), SeriesFault.VALUES),
+    "slope zero": (lambda: changed(0, RescaleSlope=0), SeriesFault.VALUES),
+    "values in high bits": (lambda: changed(0, BitsStored=12, HighBit=15), SeriesFault.VALUES),
+    "one slice of another size": (lambda: changed(0, Rows=6), SeriesFault.MIXED_SIZE),
+    "more rows than pixels": (lambda: changed(0, Rows=13), SeriesFault.TRUNCATED),
+    "no rows": (lambda: changed(0, Rows=0), SeriesFault.UNREADABLE),
+}
+
+
+def _set(data: Dataset, **values: object) -> Dataset:
+    for name, value in values.items():
+        setattr(data, name, value)
+    return data
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refuses_with_the_reason(case: str, tmp_path: Path) -> None:
+    make, reason = REFUSED[case]
+    with pytest.raises(SeriesError) as caught:
+        read_series(write_slices(tmp_path, make()))
+    assert caught.value.reason is reason, caught.value
+
+
+def _reversed() -> list[Dataset]:
+    return [_set(data, InstanceNumber=20 - k) for k, data in enumerate(make_slices())]
+
+
+def _slopes() -> list[Dataset]:
+    return [
+        _set(data, RescaleSlope=2, RescaleIntercept=-1024 - 2 * k, PixelData=(stored(k) // 2 + k).tobytes())
+        for k, data in enumerate(_even())
+    ]
+
+
+def _even() -> list[Dataset]:
+    return make_slices()
+
+
+def _with_copy() -> list[Dataset]:
+    return [*make_slices(), make_slices()[4]]
+
+
+def _with_localizer() -> list[Dataset]:
+    scout = make_slices(1)[0]
+    return [*make_slices(), _set(scout, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], SOPInstanceUID="1.2.7")]
+
+
+def _overlay_bits() -> list[Dataset]:
+    """Twelve bits stored, an overlay in the bits above."""
+    return [
+        _set(d, BitsStored=12, HighBit=11, PixelRepresentation=0, PixelData=(stored(k) | 0x4000).tobytes())
+        for k, d in enumerate(make_slices())
+    ]
+
+
+def _signed_twelve() -> list[Dataset]:
+    """Twelve bits with a sign that the bits above do not repeat."""
+    return [
+        _set(
+            data,
+            BitsStored=12,
+            HighBit=11,
+            RescaleIntercept=0,
+            PixelData=((stored(k) - 1024) & 0x0FFF).astype("<i2").tobytes(),
+        )
+        for k, data in enumerate(make_slices())
+    ]
+
+
+def _rounded() -> list[Dataset]:
+    """Positions rounded to 0.01 mm, with a step of 0.8333 mm."""
+    return [
+        _set(data, ImagePositionPatient=[-10, -20, round(30 + k * 0.83333, 2)]) for k, data in enumerate(make_slices())
+    ]
+
+
+ACCEPTED: dict[str, Callable[[], list[Dataset]]] = {
+    "plain": make_slices,
+    "reversed instance numbers": _reversed,
+    "identical copy": _with_copy,
+    "localizer among the slices": _with_localizer,
+    "overlay in the high bits": _overlay_bits,
+    "signed, twelve bits": _signed_twelve,
+    "rounded positions": _rounded,
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_reads_the_right_volume(case: str, tmp_path: Path) -> None:
+    series = read_series(write_slices(tmp_path, ACCEPTED[case]()))
+    assert series.array.dtype == np.int16
+    np.testing.assert_array_equal(series.array, RIGHT)
+    step = STEP if case != "rounded positions" else 0.83333
+    np.testing.assert_allclose(
+        series.affine, [[-0.7, 0, 0, 10], [0, -0.5, 0, 20], [0, 0, step, 30], [0, 0, 0, 1]], atol=1e-3
+    )
+    assert series.sop_instances == tuple(make_uid("slices", 1, k) for k in range(20))
+
+
+def test_slope_and_intercept_of_every_slice_count(tmp_path: Path) -> None:
+    slices = make_slices()
+    for k, data in enumerate(slices):
+        data.RescaleSlope, data.RescaleIntercept = 1 + k / 4, -k
+    series = read_series(write_slices(tmp_path, slices))
+    assert series.array.dtype == np.float32
+    for k in range(20):
+        np.testing.assert_allclose(series.array[:, :, k], stored(k).T * (1 + k / 4) - k, rtol=1e-6)
+
+
+def test_whole_slopes_stay_exact(tmp_path: Path) -> None:
+    slices = make_slices()
+    for k, data in enumerate(slices):
+        data.RescaleSlope, data.RescaleIntercept = 2, k
+    series = read_series(write_slices(tmp_path, slices))
+    assert series.array.dtype == np.int16
+    np.testing.assert_array_equal(series.array[:, :, 3], stored(3).T * 2 + 3)
+
+
+def test_what_int16_cannot_hold_becomes_float(tmp_path: Path) -> None:
+    slices = make_slices()
+    slices[-1].PixelData = (stored(19) - np.int32(33500)).astype("<i2").tobytes()  # -1024 more is below -32768
+    series = read_series(write_slices(tmp_path, slices))
+    assert series.array.dtype == np.float32
+    np.testing.assert_array_equal(series.array[:, :, :19], RIGHT[:, :, :19])
+    assert series.array[0, 0, 19] == 1190 - 33500 - 1024
+
+
+def test_unsigned_values_above_int16(tmp_path: Path) -> None:
+    slices = make_slices()
+    for data in slices:
+        data.PixelRepresentation = 0
+        data.PixelData = np.full((12, 16), 60000, "<u2").tobytes()
+    assert read_series(write_slices(tmp_path, slices)).array.max() == 60000 - 1024
+
+
+def test_padding_of_a_ct_becomes_air(tmp_path: Path) -> None:
+    slices = make_slices()
+    for k, data in enumerate(slices):
+        pixels = stored(k)
+        pixels[0, :2] = (-2000, -1990)
+        data.PixelData = pixels.tobytes()
+        data.add_new(0x00280120, "SS", -2000)
+        data.add_new(0x00280121, "SS", -1990)
+    array = read_series(write_slices(tmp_path, slices)).array
+    assert (array[:2, 0] == -1024).all()
+    np.testing.assert_array_equal(array[2:, 0], RIGHT[2:, 0])
+
+
+def test_padding_of_another_modality_becomes_the_least_value(tmp_path: Path) -> None:
+    slices = make_slices()
+    for k, data in enumerate(slices):
+        pixels = stored(k)
+        pixels[0, 0] = 32767
+        data.PixelData, data.Modality, data.RescaleIntercept = pixels.tobytes(), "MR", 0
+        data.add_new(0x00280120, "SS", 32767)
+    array = read_series(write_slices(tmp_path, slices)).array
+    assert (array[0, 0] == 1000).all()
+    assert array.max() == 1205
+
+
+@pytest.mark.parametrize(("modality", "turned"), [("CT", False), ("MR", False), ("CR", True), ("DX", True)])
+def test_monochrome1_turns_radiographs_only(modality: str, turned: bool, tmp_path: Path) -> None:
+    data = _set(make_slices(1)[0], Modality=modality, PhotometricInterpretation="MONOCHROME1", RescaleIntercept=-5)
+    _set(data, PixelRepresentation=0, BitsStored=12, HighBit=11)
+    array = read_series(write_slices(tmp_path, [data])).array[:, :, 0]
+    np.testing.assert_array_equal(array, (4095 - stored(0).T if turned else stored(0).T) - 5)
+
+
+def test_big_endian(tmp_path: Path) -> None:
+    slices = make_slices()
+    for k, data in enumerate(slices):
+        data.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        data.PixelData = stored(k).astype(">i2").tobytes()
+        data.add_new(0x00280120, "SS", -2000)
+    np.testing.assert_array_equal(read_series(write_slices(tmp_path, slices)).array, RIGHT)
+
+
+@pytest.mark.parametrize("meta", [True, False])
+def test_implicit_and_without_preamble_or_file_meta(meta: bool, tmp_path: Path) -> None:
+    for k, data in enumerate(make_slices()):
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        if not meta:
+            del data.file_meta
+        data.save_as(tmp_path / f"{k}", implicit_vr=True, little_endian=True, enforce_file_format=False)
+    np.testing.assert_array_equal(read_series(tmp_path).array, RIGHT)
+
+
+def test_eight_bits(tmp_path: Path) -> None:
+    slices = make_slices()
+    for k, data in enumerate(slices):
+        _set(data, BitsAllocated=8, BitsStored=8, HighBit=7, PixelRepresentation=0, RescaleIntercept=-3)
+        data.PixelData = (stored(k) % 200).astype(np.uint8).tobytes()
+    expected = np.stack([stored(k).T % 200 for k in range(20)], axis=2) - 3
+    np.testing.assert_array_equal(read_series(write_slices(tmp_path, slices)).array, expected)
+
+
+def test_tilt_as_a_sheared_affine(tmp_path: Path) -> None:
+    series = read_series(write_slices(tmp_path, tilted()), tilt="shear")
+    np.testing.assert_array_equal(series.array, RIGHT)
+    np.testing.assert_allclose(series.affine[:3, 2], [0, -0.6, STEP])
+
+
+def test_tilt_resampled_keeps_values_at_their_place(tmp_path: Path) -> None:
+    slices = tilted()
+    for data in slices:  # a value that is the height in the patient, so that it is known everywhere
+        rows = -20 + 0.6 * (data.InstanceNumber - 1) + 0.5 * np.arange(12)
+        data.PixelData = np.repeat((rows * 100 + 5000)[:, None], 16, 1).round().astype("<i2").tobytes()
+    series = read_series(write_slices(tmp_path, slices), tilt="resample")
+    np.testing.assert_allclose(series.affine[:3, 2], [0, 0, STEP])
+    y = -(series.affine @ np.stack([*np.indices((16, 12, 20)).reshape(3, -1), np.ones(3840)]))[1]
+    expected = (y * 100 + 5000 - 1024).reshape(16, 12, 20)
+    inside = series.array > series.array.min()
+    assert inside.mean() > 0.4
+    np.testing.assert_allclose(series.array[inside], expected[inside], atol=26)  # half a pixel at the border
+    assert "resampled" in series.facts
+
+
+def test_one_missing_slice_filled_on_request(tmp_path: Path) -> None:
+    series = read_series(write_slices(tmp_path, without(9)), gaps="fill")
+    np.testing.assert_array_equal(series.array, RIGHT)  # the values grow evenly, so the mean is the slice itself
+    assert series.files[9] is None
+    assert series.sop_instances[9] == ""
+    assert any("filled" in note for note in series.notes)
+
+
+def test_missing_end_slice_is_known_from_the_archive(tmp_path: Path) -> None:
+    folder = write_slices(tmp_path, without(19))
+    assert read_series(folder).array.shape[2] == 19
+    with pytest.raises(SeriesError) as caught:
+        read_series(folder, expected=20)
+    assert caught.value.reason is SeriesFault.INCOMPLETE
+
+
+def test_finds_each_series_of_a_folder(tmp_path: Path) -> None:
+    write_slices(tmp_path / "a", make_slices())
+    write_slices(tmp_path / "b", make_slices(10, series=2))
+    (tmp_path / "notes.txt").write_text("no DICOM here\n")
+    assert [len(found.files) for found in find_series(tmp_path)] == [20, 10]
+    assert [read_series(found).array.shape[2] for found in find_series(tmp_path)] == [20, 10]
+
+
+@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "ContentTime"])
+def test_phases_of_one_series_come_apart(keyword: str, tmp_path: Path) -> None:
+    slices = []
+    for phase in (1, 2):
+        for k, data in enumerate(make_slices(6)):
+            slices.append(_set(data, SOPInstanceUID=make_uid(phase, k)))
+            setattr(data, keyword, str(10 * phase))
+            data.PixelData = (stored(k) + 1000 * phase).astype("<i2").tobytes()
+    folder = write_slices(tmp_path, slices)
+    with pytest.raises(SeriesError) as caught:
+        read_series(folder)
+    assert caught.value.reason is SeriesFault.SAME_POSITION
+    stacks = [read_series(found) for found in find_series(folder)]
+    assert [stack.array.min() for stack in stacks] == [976, 1976]
+    assert all(stack.array.shape == (16, 12, 6) for stack in stacks)
+
+
+def test_a_broken_file_among_good_ones_is_not_passed_over(tmp_path: Path) -> None:
+    folder = write_slices(tmp_path, make_slices())
+    last = folder / "019.dcm"
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(SeriesError) as caught:
+        read_series(folder)
+    assert caught.value.reason is SeriesFault.TRUNCATED
+
+
+def test_no_identifier_in_what_is_returned_or_raised(tmp_path: Path) -> None:
+    slices = [_set(d, PatientName="ZZPHI^Jane", PatientID="ZZPHI1", StudyDescription="ZZPHI") for d in make_slices()]
+    series = read_series(write_slices(tmp_path, slices))
+    assert "ZZPHI" not in repr({**vars(series), "array": None})
+    slices[3].ImagePositionPatient = [0, 0, 0]
+    slices[3]["ImagePositionPatient"]._value = "ZZPHI\\1\\2"
+    with pytest.raises(SeriesError) as caught:
+        read_series(write_slices(tmp_path, slices))
+    assert caught.value.reason is SeriesFault.UNREADABLE
+    assert "ZZPHI" not in str(caught.value)
