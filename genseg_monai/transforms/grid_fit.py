@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 __all__ = ["GridFit", "GridMode", "fit_grid", "resize", "resize_label"]
 
+_MOST_VALUES = 256  # an image of more values than that is no label: it costs a pass for each
 _FILLED = 0.4  # share of a voxel that objects fill, from which on it is one
 
 
@@ -138,10 +139,11 @@ def resize_label(label: Tensor, size: Sequence[int]) -> Tensor:
     """
     size = tuple(size)
     nearest = resize(label, size, GridMode.NEAREST)
-    if all(s >= n for s, n in zip(size, label.shape[1:], strict=True)):
+    values = label.unique()
+    if all(s >= n for s, n in zip(size, label.shape[1:], strict=True)) or len(values) > _MOST_VALUES:
         return nearest
     best, most = nearest, torch.full(nearest.shape, 0.0, device=label.device)
-    for value in label.unique():
+    for value in values:
         if value == 0:
             continue
         share = _scaled((label == value).to(torch.float32), size)

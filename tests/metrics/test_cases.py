@@ -118,7 +118,7 @@ def test_summary_against_scipy() -> None:
     dice = np.random.default_rng(0).beta(8, 2, size=40)
     found = summarise(rows_of(dice))
     assert (found["cases"], found["groups"], found["unit"]) == (40, 40, "mm")
-    reference = stats.bootstrap((dice,), np.mean, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    reference = stats.bootstrap((dice,), np.mean, method="percentile").confidence_interval
     organ = found["classes"]["organ"]["dice"]
     assert organ["mean"] == pytest.approx(dice.mean())
     assert organ["low"] == pytest.approx(reference.low, abs=0.005)

@@ -63,6 +63,11 @@ def test_labels_that_shrink_keep_what_fills_a_voxel(
     np.testing.assert_array_equal(ours[0].numpy()[sure], expected[sure])
 
 
+def test_what_has_too_many_values_takes_the_nearest_voxel() -> None:
+    image = torch.rand(1, 40, 40)
+    assert torch.equal(resize_label(image, (13, 20)), resize(image, (13, 20), "nearest"))
+
+
 def test_labels_shrunk_to_one_half_stay_where_they_are() -> None:
     label = torch.zeros(1, 40, 40, dtype=torch.uint8)
     label[:, 11:29, 10:30] = 1
