@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genseg_monai.networks.candidates import CandidateKind, CandidateSpec, SearchSpace, candidates, make_candidate
-from genseg_monai.networks.collapse import collapse, embed, live_taps, window
+from genseg_monai.networks.collapsing import collapse, embed, live_taps, window
 from genseg_monai.networks.deeplab import DeepLabV3Plus
 from genseg_monai.networks.discriminator import PatchDiscriminator
 from genseg_monai.networks.generator import DiscreteGenerator, SearchableGenerator, generator_depth

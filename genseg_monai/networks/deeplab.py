@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from monai.networks.layers.factories import Conv, Pool
+from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from monai.networks.nets.resnet import ResNet, get_inplanes, resnet_params
 from torch import Tensor, nn
 
@@ -68,7 +69,7 @@ class DeepLabV3Plus(nn.Module):
             raise UserError("deeplab backbone", f"wanted one of {', '.join(resnet_params)}, got {backbone!r}")
         act = activation_layer(act)
         self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
-        block, layers, shortcut, bias, _ = resnet_params[backbone]
+        block, layers, _, bias, _ = resnet_params[backbone]
         resnet = ResNet(
             block,
             layers,
@@ -76,16 +77,15 @@ class DeepLabV3Plus(nn.Module):
             spatial_dims=spatial_dims,
             n_input_channels=in_channels,
             conv1_t_stride=2,
-            shortcut_type=shortcut,
+            shortcut_type="B",  # type A, which the smaller ones default to, cuts the gradient
             feed_forward=False,
             bias_downsample=bias,
-            act=act,
-            norm=norm,
         )
+        _replace(resnet, act, norm, spatial_dims)
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.act, resnet.maxpool, resnet.layer1)
         self.deep = nn.Sequential(resnet.layer2, resnet.layer3, _dilated(resnet.layer4))
-        expansion = resnet_params[backbone][0] == "bottleneck"
-        coarse, fine = (get_inplanes()[level] * (4 if expansion else 1) for level in (3, 0))
+        expansion = 4 if block == "bottleneck" else 1
+        fine, coarse = (get_inplanes()[level] * expansion for level in (0, 3))
 
         def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Module:
             return Convolution(
@@ -113,6 +113,17 @@ class DeepLabV3Plus(nn.Module):
 
     def _resize(self, x: Tensor, like: Tensor) -> Tensor:
         return F.interpolate(x, size=like.shape[2:], mode=self.mode, align_corners=False)
+
+
+def _replace(module: nn.Module, act: str | tuple, norm: str | tuple, spatial_dims: int) -> None:
+    """Put other norms and activations into a ResNet, which hands its own arguments for them to its stem alone."""
+    for name, child in module.named_children():
+        if isinstance(child, (nn.BatchNorm2d, nn.BatchNorm3d)):
+            setattr(module, name, get_norm_layer(norm, spatial_dims=spatial_dims, channels=child.num_features))
+        elif isinstance(child, nn.ReLU):
+            setattr(module, name, get_act_layer(act))
+        else:
+            _replace(child, act, norm, spatial_dims)
 
 
 def _dilated(stage: nn.Module) -> nn.Module:

@@ -19,7 +19,7 @@ from einops import einsum
 from torch import Tensor, nn
 
 from genseg_monai.networks.candidates import CandidateKind, CandidateSpec, SearchSpace, candidates
-from genseg_monai.networks.collapse import collapse, embed, live_taps, window
+from genseg_monai.networks.collapsing import collapse, embed, live_taps, window
 
 __all__ = ["CandidateSpec", "MixedConv", "SearchSpace", "candidates", "collapse", "embed"]
 

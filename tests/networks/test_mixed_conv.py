@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from genseg_monai.errors import UserError
 from genseg_monai.networks.candidates import CandidateSpec, SearchSpace, candidates, make_candidate
-from genseg_monai.networks.collapse import collapse, embed, live_taps, window
+from genseg_monai.networks.collapsing import collapse, embed, live_taps, window
 from genseg_monai.networks.mixed_conv import MixedConv
 
 GRID = [(d, t, s) for d in (2, 3) for t in (False, True) for s in SearchSpace]
@@ -146,7 +146,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = MixedConv(2, 3, 5, False, "wide").double()
     whole = mixed.collapsed()[0]
     gradients = torch.autograd.grad(whole.pow(2).sum(), [mixed.alpha, *mixed.weights])
-    monkeypatch.setattr("genseg_monai.networks.collapse._BLOCK", 2 * whole[0].numel())
+    monkeypatch.setattr("genseg_monai.networks.collapsing._BLOCK", 2 * whole[0].numel())
     assert torch.equal(mixed.collapsed()[0], whole)
     again = torch.autograd.grad(mixed.collapsed()[0].pow(2).sum(), [mixed.alpha, *mixed.weights])
     for a, b in zip(gradients, again, strict=True):

@@ -31,6 +31,7 @@ def window(specs: Sequence[CandidateSpec]) -> tuple[int, int]:
     """Return the size and the padding of the smallest window that holds every candidate.
 
     Example:
+        >>> from genseg_monai.networks.candidates import candidates
         >>> window(candidates("paper", transposed=False))
         (8, 3)
     """
@@ -50,6 +51,7 @@ def live_taps(specs: Sequence[CandidateSpec], sides: Sequence[int], transposed: 
         transposed: whether the cell raises the resolution.
 
     Example:
+        >>> from genseg_monai.networks.candidates import candidates
         >>> live_taps(candidates("paper", transposed=False), (32, 4, 2), transposed=False)
         ((0, 8), (1, 7), (3, 5))
     """
