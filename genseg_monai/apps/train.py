@@ -1,0 +1,130 @@
+"""`genseg train`: the three-stage training, as the MONAI bundle run it prints."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from genseg_monai.apps.workflow import checked_device, quiet, shipped_bundle, shipped_presets
+from genseg_monai.errors import UserError
+
+__all__ = ["train"]
+
+_RUN_ID = "training"
+
+
+def train(
+    *,
+    data: str | None = None,
+    out: str | None = None,
+    preset: str | None = None,
+    budget: str | None = None,
+    seed: str | None = None,
+    device: str | None = None,
+    resume: str | None = None,
+    **overrides: str,
+) -> None:
+    """Train generator, architecture and segmenter on a few labelled cases.
+
+    Prints the `python -m monai.bundle run training ...` line that does the same, and runs it. Any further --ID VALUE is
+    handed on as an override of bundle/configs/train.yaml, such as --max_epochs 40 or --segmenter deeplab.
+
+    Args:
+        data: folder of images/ and masks/, Decathlon, nnU-Net, a datalist, or phantom://2d (drawn on the spot)
+        out: folder for the result, itself a bundle; --resume is how to go on with one that is there
+        preset: name of a file in configs/
+        budget: wall-clock time, such as 30m or 2h, instead of the number of epochs
+        seed: of every draw; 0 if not given
+        device: cpu, cuda or cuda:N; the GPU if there is one
+        resume: folder of a run to continue; everything else is taken from it
+
+    Raises:
+        UserError: wrong use or wrong data.
+        RunFailed: a loss exploded.
+
+    Example:
+        genseg train --data my_cases --out runs/mine --budget 30m
+        genseg train --resume runs/mine
+    """
+    if resume is not None:
+        configs, given = _continued(Path(resume), data, out, [preset, budget, seed])
+    else:
+        configs, given = _fresh(data, out, preset)
+        given |= {name: value for name, value in {"budget": budget, "seed": seed}.items() if value is not None}
+    if device is not None:
+        given["device"] = checked_device(device)
+    given |= overrides
+    sys.stderr.write(command_line(configs, given) + "\n")
+    _run(configs, given)
+
+
+def command_line(configs: list[Path], given: dict[str, str]) -> str:
+    """Return the MONAI command that does the same.
+
+    Example:
+        >>> command_line([Path("bundle/configs/train.yaml")], {"dataset_dir": "my cases", "output_dir": "out"})
+        "python -m monai.bundle run training --config_file bundle/configs/train.yaml --dataset_dir 'my cases' --output_dir out"
+    """
+    files = [str(path) for path in configs]
+    words = ["--config_file", files[0] if len(files) == 1 else str(files)]
+    for name, value in given.items():
+        words += [f"--{name}", str(value)]
+    return "python -m monai.bundle run training " + " ".join(shlex.quote(word) for word in words)
+
+
+def _fresh(data: str | None, out: str | None, preset: str | None) -> tuple[list[Path], dict[str, str]]:
+    if data is None or out is None:
+        missing = "--data" if data is None else "--out"
+        raise UserError(missing, "wanted, but not given: train --data DATA --out OUT, or train --resume OUT")
+    if not data.startswith("phantom://") and not Path(data).exists():
+        raise UserError(data, "wanted a data set, there is no such file or folder")
+    configs = [_near(shipped_bundle() / "configs" / "train.yaml")]
+    if preset is not None:
+        path = shipped_presets() / f"{preset}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in shipped_presets().glob("*.yaml"))) or "none"
+            raise UserError("--preset", f"wanted one of {known}, got {preset!r}")
+        configs.append(_near(path))
+    return configs, {"dataset_dir": data, "output_dir": out}
+
+
+def _continued(
+    run: Path, data: str | None, out: str | None, others: list[str | None]
+) -> tuple[list[Path], dict[str, str]]:
+    record, config = run / "run.json", run / "configs" / "train.yaml"
+    for path in (record, config):
+        if not path.is_file():
+            raise UserError(str(run), f"wanted the folder of a run to continue, it has no {path.relative_to(run)}")
+    if out is not None or any(value is not None for value in others):
+        raise UserError("--resume", "takes everything but --device from the run: leave --out, --preset, --budget, --seed out")
+    dataset = data or str(json.loads(record.read_text(encoding="utf-8"))["dataset_dir"])
+    return [config], {"dataset_dir": dataset, "output_dir": str(run), "resume": "True"}
+
+
+def _near(path: Path) -> Path:
+    """Return ``path`` as a user would type it: relative where it lies below the working folder."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def _run(configs: list[Path], given: dict[str, str]) -> None:
+    # imported late: this takes seconds, and `--help` should not
+    import fire.parser
+    from monai.bundle import ConfigWorkflow
+
+    quiet()
+    # text stays text; numbers, lists and dictionaries are read as MONAI's own command line reads them
+    literal: dict[str, Any] = {
+        name: value if name in ("dataset_dir", "output_dir", "budget") else fire.parser.DefaultParseValue(value)
+        for name, value in given.items()
+    }
+    files = [str(path) for path in configs]
+    workflow = ConfigWorkflow(config_file=files, workflow_type="train", logging_file=False, run_id=_RUN_ID, **literal)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
