@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+from pydicom import dcmread
+
+from genseg_monai.apps.convert import convert
+from genseg_monai.apps.deidentify import deidentify
+from genseg_monai.data import find_cases
+from genseg_monai.dicom.uids import KEY_VARIABLE, Key
+from genseg_monai.errors import UserError
+from tests.dicom.leaks import find_leaks
+from tests.dicom.study import write_study
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A study in `in`, a key, labels and a profile that keeps the names of its regions."""
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    Key.create(tmp_path / "key")
+    (tmp_path / "labels.yaml").write_text("{liver: 1, tumour: 2}")
+    (tmp_path / "profile.yaml").write_text("{options: [retain_modified_dates], labels: [liver, tumour]}")
+    return tmp_path, write_study(tmp_path / "in", slices=5)
+
+
+def test_deidentify_then_convert_gives_a_data_set(place, capfd):
+    home, study = place
+    told = deidentify(
+        str(home / "in"), str(home / "clean"), profile=str(home / "profile.yaml"), key_file=str(home / "key")
+    )
+    assert told == "7 objects written, 0 refused"
+    told = convert(
+        str(home / "clean"), str(home / "data"), labels=str(home / "labels.yaml"), key_file=str(home / "key")
+    )
+    assert told == "1 cases with labels, 0 without, 0 refused"
+    assert len([case for case in find_cases(home / "data") if case["label"]]) == 1
+    assert not find_leaks(home / "clean", study.secrets)
+    assert not find_leaks(home / "data", study.secrets)
+    assert not [secret for secret in study.secrets if secret in "".join(capfd.readouterr())]
+
+
+def test_the_key_may_come_from_the_environment(place, monkeypatch):
+    home, _ = place
+    monkeypatch.setenv(KEY_VARIABLE, str(home / "key"))
+    deidentify(str(home / "in"), str(home / "clean"))
+    assert {dcmread(path).PatientIdentityRemoved for path in (home / "clean").rglob("*.dcm")} == {"YES"}
+
+
+def test_nothing_is_done_without_a_key(place):
+    home, _ = place
+    for command in (deidentify, convert):
+        with pytest.raises(UserError, match="--key-file"):
+            command(str(home / "in"), str(home / "clean"))
+    assert not (home / "clean").exists()
+
+
+def test_refused_files_and_unknown_names_are_told(place):
+    home, _ = place
+    (home / "in" / "letter.txt").write_text("Dear")
+    (home / "labels.yaml").write_text("{liver: 1}")
+    told = deidentify(str(home / "in"), str(home / "clean"), key_file=str(home / "key"))
+    assert told == "7 objects written, 1 refused (not_dicom 1), listed in quarantine.csv"
+    told = convert(str(home / "in"), str(home / "data"), labels=str(home / "labels.yaml"), key_file=str(home / "key"))
+    assert told == "1 cases with labels, 0 without, 0 refused; names without a class: tumour"
