@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +117,20 @@ def test_nothing_runs_before_run(bundle: Path, config: str, tmp_path: Path) -> N
     workflow = _workflow(bundle, config, dataset_dir=str(tmp_path / "missing"), output_dir=str(tmp_path / "out"))
     workflow.initialize()
     assert not (tmp_path / "out").exists()
+
+
+def test_monai_itself_runs_it_and_tells_failures_in_one_line(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    """A process of its own, as a user types it; it has to import all of MONAI."""
+    (pictures / "q.png").write_bytes(b"nothing")
+    command = [sys.executable, "-m", "monai.bundle", "run", "inference", "--config_file"]
+    command += [str(bundle / "configs" / "inference.yaml"), "--dataset_dir", str(pictures), "--output_dir", "out"]
+    environment = os.environ | {"PYTHONPATH": str(SHIPPED.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.endswith("genseg: predict: 1 of 3 inputs failed, each told above\n")
+    assert "Traceback" not in done.stderr
+    assert f"{pictures / 'q.png'}: wanted an image, it cannot be read" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p0.png", "p1.png"]
 
 
 def test_the_device_can_be_a_string(bundle: Path) -> None:
