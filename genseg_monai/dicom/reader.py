@@ -6,18 +6,22 @@ MONAI's own readers accept tilted, incomplete and mixed series without a word (s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.config.type_definitions import PathLike
 from monai.data.image_reader import ImageReader
-from monai.utils.enums import MetaKeys, SpaceKeys
+from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
-from genseg_monai.dicom.series import Gaps, Series, SeriesFiles, Tilt, read_series
+from genseg_monai.dicom.series import Gaps, SeriesFiles, Tilt, read_series
 
 __all__ = ["SeriesReader"]
+
+Source = SeriesFiles | tuple[Path, ...]
 
 
 class SeriesReader(ImageReader):
@@ -41,25 +45,47 @@ class SeriesReader(ImageReader):
         names = [filename] if isinstance(filename, str | Path) else list(filename)
         return all(Path(name).is_dir() or Path(name).suffix.lower() in ("", ".dcm", ".ima") for name in names)
 
-    def read(self, data: Sequence[PathLike] | PathLike | SeriesFiles, **kwargs: Any) -> Series:
+    def read(self, data: Sequence[PathLike] | PathLike | SeriesFiles, **kwargs: Any) -> Source:
+        """Return what to read; nothing is opened.
+
+        MONAI's ``LoadImage`` tries its own readers when this one raises here, and those accept what was just refused.
+        """
+        return data if isinstance(data, SeriesFiles) else tuple(Path(path) for path in ensure_tuple(data))
+
+    def get_data(self, img: Source) -> tuple[np.ndarray, dict[str, Any]]:
         """Read one series.
+
+        Args:
+            img: what `read` returned.
+
+        Returns:
+            The float32 array (X, Y, Z) and its metadata.
 
         Raises:
             SeriesError: with the reason why it is not read.
         """
-        source: Any = data
-        if isinstance(source, list | tuple) and len(source) == 1:
-            source = source[0]
-        return read_series(source, tilt=self.tilt, gaps=self.gaps)
-
-    def get_data(self, img: Series) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return the float32 array (X, Y, Z) and its metadata."""
+        source = img[0] if isinstance(img, tuple) and len(img) == 1 else img
+        series = read_series(source, tilt=self.tilt, gaps=self.gaps)
         meta = {
-            MetaKeys.AFFINE: img.affine.copy(),
-            MetaKeys.ORIGINAL_AFFINE: img.affine.copy(),
+            MetaKeys.AFFINE: series.affine.copy(),
+            MetaKeys.ORIGINAL_AFFINE: series.affine.copy(),
             MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.SPATIAL_SHAPE: np.asarray(img.array.shape),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(series.array.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
-            "modality": img.modality,
+            "modality": series.modality,
         }
-        return img.array.astype(np.float32), meta
+        return _contiguous(series.array), meta
+
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    """Return X Y Z in C order as float32; MONAI would make that of it anyway, but slowly."""
+    out = np.empty(array.shape, np.float32)
+    count = min(4, os.cpu_count() or 1)
+
+    def copy(part: int) -> None:
+        for y in range(part, array.shape[1], count):
+            out[:, y] = array[:, y]
+
+    with ThreadPoolExecutor(count) as threads:
+        list(threads.map(copy, range(count)))
+    return out

@@ -85,6 +85,7 @@ def write_seg(
             content_label="SEGMENTATION",
             omit_empty_frames=omit_empty_frames and bool(stored.any()),
         )
+        made.ContentCreatorName = ""  # type 2: it has to be there
         _save(made, Path(path))
     return Path(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def write_slices(folder: Path, slices: Iterable[Dataset]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for index, name in zip(range(len(slices)), np.random.default_rng(0).permutation(len(slices)), strict=True):
         data = slices[index]
-        data.file_meta.MediaStorageSOPClassUID = data.get("SOPClassUID", CTImageStorage)
-        data.file_meta.MediaStorageSOPInstanceUID = data.get("SOPInstanceUID", "1.2.3")
-        data.save_as(folder / f"{name:03d}.dcm", enforce_file_format=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some are wrong on purpose
+            data.file_meta.MediaStorageSOPClassUID = data.get("SOPClassUID", CTImageStorage)
+            data.file_meta.MediaStorageSOPInstanceUID = data.get("SOPInstanceUID", "1.2.3")
+            data.save_as(folder / f"{name:03d}.dcm", enforce_file_format=True)
     return folder
