@@ -18,7 +18,7 @@ from monai.networks.nets.resnet import ResNet, get_inplanes, resnet_params
 from torch import Tensor, nn
 
 from genseg_monai.errors import UserError
-from genseg_monai.networks.activation import SMOOTH, activation_layer
+from genseg_monai.networks.activation import SMOOTH, activation_layer, replace_layers
 
 __all__ = ["DeepLabV3Plus"]
 
@@ -81,7 +81,13 @@ class DeepLabV3Plus(nn.Module):
             feed_forward=False,
             bias_downsample=bias,
         )
-        _replace(resnet, act, norm, spatial_dims)
+        # MONAI's ResNet hands its arguments for these to its stem alone
+        replace_layers(resnet, nn.ReLU, lambda _: get_act_layer(act))
+        replace_layers(
+            resnet,
+            (nn.BatchNorm2d, nn.BatchNorm3d),
+            lambda old: get_norm_layer(norm, spatial_dims=spatial_dims, channels=old.num_features),
+        )
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.act, resnet.maxpool, resnet.layer1)
         self.deep = nn.Sequential(resnet.layer2, resnet.layer3, _dilated(resnet.layer4))
         expansion = 4 if block == "bottleneck" else 1
@@ -113,17 +119,6 @@ class DeepLabV3Plus(nn.Module):
 
     def _resize(self, x: Tensor, like: Tensor) -> Tensor:
         return F.interpolate(x, size=like.shape[2:], mode=self.mode, align_corners=False)
-
-
-def _replace(module: nn.Module, act: str | tuple, norm: str | tuple, spatial_dims: int) -> None:
-    """Put other norms and activations into a ResNet, which hands its own arguments for them to its stem alone."""
-    for name, child in module.named_children():
-        if isinstance(child, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            setattr(module, name, get_norm_layer(norm, spatial_dims=spatial_dims, channels=child.num_features))
-        elif isinstance(child, nn.ReLU):
-            setattr(module, name, get_act_layer(act))
-        else:
-            _replace(child, act, norm, spatial_dims)
 
 
 def _dilated(stage: nn.Module) -> nn.Module:

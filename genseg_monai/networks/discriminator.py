@@ -51,5 +51,8 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, image: Tensor, masks: Tensor) -> Tensor:
         """Return one logit a patch: large where the image looks real and fits the mask."""
+        shape = list(image.shape)
+        if min(shape[2:]) < self.smallest:
+            raise ValueError(f"wanted images whose sides are at least {self.smallest}, got {shape}; use fewer layers")
         # MONAI's discriminator returns the output of every layer; the last one holds the logits
         return self.network(torch.cat([image, masks], dim=1))[-1]

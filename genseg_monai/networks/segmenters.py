@@ -7,11 +7,12 @@ from enum import StrEnum
 from typing import Any
 
 import torch.nn.functional as F
+from monai.networks.layers.utils import get_act_layer
 from monai.networks.nets import BasicUNet, DynUNet, SegResNet, SwinUNETR
 from torch import Tensor, nn
 
 from genseg_monai.errors import UserError
-from genseg_monai.networks.activation import SMOOTH, activation_layer
+from genseg_monai.networks.activation import SMOOTH, activation_layer, replace_layers
 from genseg_monai.networks.deeplab import DeepLabV3Plus
 
 __all__ = ["PadToFit", "Segmenter", "make_segmenter"]
@@ -133,9 +134,12 @@ def _deeplab(channels: dict, settings: dict, image_size: Sequence[int] | None) -
 
 
 def _swin_unetr(channels: dict, settings: dict, image_size: Sequence[int] | None) -> nn.Module:
-    settings = {name: value for name, value in settings.items() if name != "act"}  # its activation is GELU, smooth
+    act = settings.pop("act")
+    network = SwinUNETR(**channels, **{"feature_size": 24} | settings)
+    # the attention's GELU stays; the convolution blocks' activation has no argument of its own
+    replace_layers(network, nn.LeakyReLU, lambda _: get_act_layer(act))
     # five halvings, and instance norm wants more than one voxel after them
-    return PadToFit(SwinUNETR(**channels, **{"feature_size": 24} | settings), multiple=32, smallest=64)
+    return PadToFit(network, multiple=32, smallest=64)
 
 
 def _segresnet(channels: dict, settings: dict, image_size: Sequence[int] | None) -> nn.Module:

@@ -13,27 +13,34 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+Shape = tuple[int, int, int, tuple[int, ...]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test of a `NetworkTests` its shapes; to be imported by every module that defines one."""
+    if "shape" in metafunc.fixturenames and metafunc.cls is not None:
+        shapes = metafunc.cls.shapes
+        if metafunc.definition.originalname == "test_onnx_round_trip":
+            shapes = shapes[:1]  # the exporter is slow
+        metafunc.parametrize("shape", shapes, ids=lambda s: f"{s[1]}-{s[2]}-{'x'.join(map(str, s[3]))}")
+
 
 class NetworkTests:
     """Tests of one network; a subclass gives `make` and `shapes`, and pytest runs it for each shape."""
 
     # (spatial_dims, input channels, output channels, sides)
-    shapes: ClassVar[list[tuple[int, int, int, tuple[int, ...]]]]
-    scriptable = True
-    onnx = False
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None: ...
+    shapes: ClassVar[list[Shape]]
 
     def make(self, dims: int, inputs: int, outputs: int, size: tuple[int, ...]) -> nn.Module:
         raise NotImplementedError
 
-    def inputs(self, shape: tuple, batch: int = 2) -> tuple[Tensor, ...]:
+    def inputs(self, shape: Shape, batch: int = 2) -> tuple[Tensor, ...]:
         return (torch.rand(batch, shape[1], *shape[3]),)
 
-    def expected(self, shape: tuple) -> tuple[int, ...]:
+    def expected(self, shape: Shape) -> tuple[int, ...]:
         return (shape[2], *shape[3])
 
-    def test_output(self, shape: tuple) -> None:
+    def test_output(self, shape: Shape) -> None:
         network = self.make(*shape).eval()
         inputs = self.inputs(shape)
         with torch.no_grad():
@@ -45,7 +52,7 @@ class NetworkTests:
             alone = network(*(x[:1] for x in inputs))
             torch.testing.assert_close(alone, output[:1], rtol=1e-3, atol=1e-4)
 
-    def test_training_moves_every_weight_and_no_buffer(self, shape: tuple) -> None:
+    def test_training_moves_every_weight_and_no_buffer(self, shape: Shape) -> None:
         network = self.make(*shape).train()
         buffers = {name: value.clone() for name, value in network.named_buffers()}
         output = network(*self.inputs(shape))
@@ -55,7 +62,7 @@ class NetworkTests:
             assert parameter.grad.isfinite().all(), name
         assert all(torch.equal(buffers[name], value) for name, value in network.named_buffers())
 
-    def test_state_dict_round_trip(self, shape: tuple) -> None:
+    def test_state_dict_round_trip(self, shape: Shape) -> None:
         network, other = self.make(*shape).eval(), self.make(*shape).eval()
         file = io.BytesIO()
         torch.save(network.state_dict(), file)
@@ -65,7 +72,7 @@ class NetworkTests:
         with torch.no_grad():
             torch.testing.assert_close(other(*inputs), network(*inputs), rtol=0, atol=0)
 
-    def test_deep_copy_is_independent(self, shape: tuple) -> None:
+    def test_deep_copy_is_independent(self, shape: Shape) -> None:
         network = self.make(*shape)
         twin = copy.deepcopy(network)
         with torch.no_grad():
@@ -73,7 +80,13 @@ class NetworkTests:
                 parameter.add_(1)
         assert not any(torch.equal(a, b) for a, b in zip(network.parameters(), twin.parameters(), strict=True))
 
-    def test_torchscript_round_trip(self, shape: tuple, tmp_path: Path) -> None:
+
+class ScriptedNetworkTests(NetworkTests):
+    """Tests of a network that a bundle exports to TorchScript."""
+
+    scriptable = True  # else it is traced
+
+    def test_torchscript_round_trip(self, shape: Shape, tmp_path: Path) -> None:
         network = self.make(*shape).eval()
         inputs = self.inputs(shape)
         with torch.no_grad(), warnings.catch_warnings():
@@ -84,9 +97,11 @@ class NetworkTests:
             again = torch.jit.load(str(tmp_path / "model.ts"))
             torch.testing.assert_close(again(*inputs), network(*inputs), rtol=1e-4, atol=1e-4)
 
-    def test_onnx_round_trip(self, shape: tuple, tmp_path: Path) -> None:
-        if not self.onnx:
-            pytest.skip("not exported to ONNX")
+
+class ExportedNetworkTests(ScriptedNetworkTests):
+    """Tests of a network that users also get as ONNX."""
+
+    def test_onnx_round_trip(self, shape: Shape, tmp_path: Path) -> None:
         runtime = pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
         network = self.make(*shape).eval()

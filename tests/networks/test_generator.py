@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch.func import functional_call
 from genseg_monai.errors import UserError
 from genseg_monai.networks.generator import DiscreteGenerator, SearchableGenerator, generator_depth
 from genseg_monai.networks.genotype import Genotype
+from tests.networks.base import ExportedNetworkTests, NetworkTests, Shape
+from tests.networks.base import pytest_generate_tests as pytest_generate_tests
 
 SHAPES = [(2, (32, 16)), (3, (16, 8, 8))]
 
@@ -158,3 +161,21 @@ def test_wrong_sizes() -> None:
         make(2, (16, 16))(torch.zeros(1, 3, 24, 16))
     with pytest.raises(UserError, match="2\\*\\*depth divides every side"):
         DiscreteGenerator(Genotype("paper", ("conv_4",) * 5, ("conv_4",) * 5), 2, 3, 1, (16, 16))
+
+
+class TestSearchableGenerator(NetworkTests):
+    # what is exported is the discrete one
+    shapes: ClassVar[list[Shape]] = [(2, 2, 3, (48, 32)), (3, 3, 1, (16, 8, 8))]
+
+    def make(self, dims: int, inputs: int, outputs: int, size: tuple[int, ...]) -> nn.Module:
+        return SearchableGenerator(dims, inputs, outputs, size, base_width=4, space="wide")
+
+
+class TestDiscreteGenerator(ExportedNetworkTests):
+    shapes: ClassVar[list[Shape]] = [(2, 2, 3, (48, 32)), (3, 3, 1, (16, 8, 8))]
+
+    def make(self, dims: int, inputs: int, outputs: int, size: tuple[int, ...]) -> nn.Module:
+        genotype = Genotype(
+            "wide", ("conv_8", "pool_1", "conv_4_dilated_2"), ("resize_3", "conv_6", "conv_4_dilated_2")
+        )
+        return DiscreteGenerator(genotype, dims, inputs, outputs, size, base_width=4)
