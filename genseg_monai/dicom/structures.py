@@ -51,10 +51,10 @@ def read_structures(path: Path, series: Series, limits: Limits | None = None) ->
             item.uid(_FRAME) for item in fields.items(_FRAMES)
         }
         contoured = {item.count(_REFERENCED_ROI, 0): item.items(_CONTOURS) for item in fields.items(_CONTOURED)}
-        images = {
-            image.uid(_INSTANCE) for lines in contoured.values() for line in lines for image in line.items(_IMAGES)
-        } - {""}
-        if not _drawn_on(series, fields, frames, images):
+        referred = _referred_series(fields)
+        lines = [line for lines in contoured.values() for line in lines]
+        images = {image.uid(_INSTANCE) for entry in (*referred, *lines) for image in entry.items(_IMAGES)} - {""}
+        if not _drawn_on(series, {entry.uid(_SERIES_UID) for entry in referred} - {""}, frames, images):
             raise SeriesError(
                 path, SeriesFault.SEVERAL_SERIES, "wanted structures of this series, got those of another"
             )
@@ -64,13 +64,13 @@ def read_structures(path: Path, series: Series, limits: Limits | None = None) ->
         yield Region(name, mask, outside, skipped + between, len(images.difference(series.sop_instances)))
 
 
-def _drawn_on(series: Series, fields: Fields, frames: set[str], images: set[str]) -> bool:
-    of_series = {
-        entry.uid(_SERIES_UID)
-        for frame in fields.items(_FRAMES)
-        for study in frame.items(_STUDIES)
-        for entry in study.items(_SERIES)
-    } - {""}
+def _referred_series(fields: Fields) -> list[Fields]:
+    return [
+        entry for frame in fields.items(_FRAMES) for study in frame.items(_STUDIES) for entry in study.items(_SERIES)
+    ]
+
+
+def _drawn_on(series: Series, of_series: set[str], frames: set[str], images: set[str]) -> bool:
     if of_series and series.uids.get("series"):
         return series.uids["series"] in of_series
     return any(belongs(series, frame, images) for frame in frames or {""})

@@ -1,0 +1,254 @@
+"""SEG and RTSTRUCT on the grid of the images: through affines, with holes, overlaps and odd entries."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+
+from genseg_monai.dicom.annotation import is_annotation, label_map
+from genseg_monai.dicom.series import Series, SeriesFault, read_series
+from genseg_monai.dicom.structures import fill_even_odd
+from genseg_monai.errors import UserError
+from tests.dicom.study import LABELS, Study, write_study
+
+
+@pytest.fixture(params=[False, True], ids=["straight", "oblique"])
+def drawn(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Study, Series]:
+    study = write_study(tmp_path, oblique=request.param, phi=False)
+    return study, read_series(study.images)
+
+
+def _seg(study: Study, pixels: np.ndarray, kind: str, path: Path, **more: Any) -> Path:
+    """Write (Z, Y, X[, segments]) with highdicom."""
+    highdicom = pytest.importorskip("highdicom")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        images = [pydicom.dcmread(file) for file in study.images]
+        code = pydicom.sr.codedict.codes.SCT
+        made = highdicom.seg.Segmentation(
+            images,
+            pixels,
+            kind,
+            [
+                highdicom.seg.SegmentDescription(number, name, code.Organ, code.Liver, "MANUAL")
+                for name, number in LABELS.items()
+            ],
+            highdicom.UID(),
+            1,
+            highdicom.UID(),
+            1,
+            "maker",
+            "model",
+            "1",
+            "1",
+            **more,
+        )
+        made.save_as(path)
+    return path
+
+
+def _edit(path: Path, change: Any) -> Path:
+    data = pydicom.dcmread(path)
+    change(data)
+    data.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("which", ["seg", "rtstruct"])
+def test_drawn_regions_come_back(which: str, drawn: tuple[Study, Series]) -> None:
+    study, series = drawn
+    labels, report = label_map([getattr(study, which)], series, {" LIVER ": 1, "Tumour": 2})
+    np.testing.assert_array_equal(labels, study.labels)
+    assert labels.dtype == np.uint8
+    assert report.voxels == {name: int((study.labels == value).sum()) for name, value in LABELS.items()}
+    assert (report.unknown, report.empty, report.refused) == ([], [], [])
+    assert (report.overlapping, report.outside, report.skipped, report.absent) == (0, 0, 0, 0)
+
+
+def test_unknown_names_are_reported(drawn: tuple[Study, Series]) -> None:
+    study, series = drawn
+    labels, report = label_map([study.seg], series, {"tumour": 5, "spleen": 1})
+    assert report.unknown == ["liver"]
+    np.testing.assert_array_equal(labels, (study.labels == 2) * 5)
+
+
+def test_several_objects_and_several_names_of_one_class(drawn: tuple[Study, Series]) -> None:
+    study, series = drawn
+    labels, report = label_map([study.seg, study.rtstruct], series, {"liver": 4, "tumour": 4})
+    np.testing.assert_array_equal(labels, (study.labels > 0) * 4)
+    assert report.voxels["liver"] == 2 * (study.labels == 1).sum()
+    assert report.overlapping == 0
+
+
+def test_overlapping_segments(drawn: tuple[Study, Series], tmp_path: Path) -> None:
+    study, series = drawn
+    both = np.zeros((8, 32, 40, 2), np.uint8)
+    both[2:6, 4:20, 5:30, 0] = 1
+    both[3:5, 8:12, 25:35, 1] = 1
+    path = _seg(study, both, "BINARY", tmp_path / "overlap.dcm")
+    labels, report = label_map([path], series, LABELS)
+    np.testing.assert_array_equal(labels, np.maximum(both[..., 0], both[..., 1] * 2).transpose(2, 1, 0))
+    assert report.overlapping == 2 * 4 * 5
+    assert report.voxels == {"liver": 4 * 16 * 25, "tumour": 2 * 4 * 10}
+
+
+@pytest.mark.parametrize("omit", [True, False])
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"])
+def test_fractional(omit: bool, syntax: str, drawn: tuple[Study, Series], tmp_path: Path) -> None:
+    study, series = drawn
+    soft = np.stack([(study.labels == k) * 0.8 + (study.labels == 0) * 0.3 for k in (1, 2)], axis=-1)
+    soft = soft.transpose(2, 1, 0, 3).astype(np.float32)
+    path = _seg(
+        study, soft, "FRACTIONAL", tmp_path / "soft.dcm", omit_empty_frames=omit, transfer_syntax_uid=syntax,
+        max_fractional_value=100,
+    )  # fmt: skip
+    np.testing.assert_array_equal(label_map([path], series, LABELS)[0], study.labels)
+
+
+def test_label_map_segmentation(drawn: tuple[Study, Series], tmp_path: Path) -> None:
+    study, series = drawn
+    path = _seg(study, study.labels.transpose(2, 1, 0).copy(), "LABELMAP", tmp_path / "labelmap.dcm")
+    labels, report = label_map([path], series, LABELS)
+    assert not report.refused
+    np.testing.assert_array_equal(labels, study.labels)
+
+
+def test_frames_on_another_grid(drawn: tuple[Study, Series]) -> None:
+    """The same frames, moved by a part of a voxel and with larger pixels: nearest neighbour."""
+    study, series = drawn
+
+    def change(data: Dataset) -> None:
+        measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.PixelSpacing = [2 * value for value in measures.PixelSpacing]
+
+    labels, report = label_map([_edit(study.seg, change)], series, LABELS)
+    assert not report.refused
+    x, y = (np.rint(np.arange(n) / 2).astype(int) for n in (40, 32))
+    wanted = study.labels[np.ix_(x, y, np.arange(8))]
+    ties = np.ix_(np.arange(40) % 2 == 0, np.arange(32) % 2 == 0, np.arange(8))  # halves may round either way
+    np.testing.assert_array_equal(labels[ties], wanted[ties])
+    assert (labels != wanted).mean() < 0.05
+
+
+def test_a_series_with_fewer_slices_than_were_segmented(drawn: tuple[Study, Series]) -> None:
+    study, _ = drawn
+    series = read_series(study.images[:-2])
+    for path in (study.seg, study.rtstruct):
+        labels, report = label_map([path], series, LABELS)
+        np.testing.assert_array_equal(labels, study.labels[:, :, :-2])
+        assert report.absent == 2
+        assert report.outside > 0
+
+
+def test_objects_of_another_series_and_other_files_are_refused(drawn: tuple[Study, Series], tmp_path: Path) -> None:
+    study, series = drawn
+    other = write_study(tmp_path / "other", patient=2, phi=False)
+    labels, report = label_map([other.seg, other.rtstruct, study.images[0]], series, LABELS)
+    assert not labels.any()
+    assert sorted(error.reason for error in report.refused) == [
+        SeriesFault.NOT_AN_IMAGE,
+        SeriesFault.SEVERAL_SERIES,
+        SeriesFault.SEVERAL_SERIES,
+    ]
+    assert [is_annotation(path) for path in (study.seg, study.rtstruct, study.images[0])] == [True, True, False]
+
+
+def _contour(points: np.ndarray, kind: str = "CLOSED_PLANAR") -> Dataset:
+    item = Dataset()
+    item.ContourGeometricType, item.NumberOfContourPoints = kind, len(points)
+    item.ContourData = [round(float(value), 5) for value in points.ravel()]
+    return item
+
+
+def _circle(series: Series, radius: float, depth: float, centre: tuple[float, float] = (19.6, 15.3)) -> np.ndarray:
+    """Return a circle in the plane of a slice, LPS mm; the radius is in mm."""
+    angle = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+    spacing = np.linalg.norm(series.affine[:3, :3], axis=0)
+    voxels = np.stack(
+        [
+            centre[0] + radius * np.cos(angle) / spacing[0],
+            centre[1] + radius * np.sin(angle) / spacing[1],
+            np.full_like(angle, depth),
+        ],
+        axis=1,
+    )
+    return (voxels @ series.affine[:3, :3].T + series.affine[:3, 3]) * [-1, -1, 1]
+
+
+def _with_contours(study: Study, *contours: Dataset) -> Path:
+    def change(data: Dataset) -> None:
+        data.ROIContourSequence[0].ContourSequence = list(contours)
+        del data.ROIContourSequence[1].ContourSequence  # a region that nobody drew
+
+    return _edit(study.rtstruct, change)
+
+
+def test_a_hole_is_a_hole(drawn: tuple[Study, Series]) -> None:
+    study, series = drawn
+    outer, inner = _contour(_circle(series, 10, 3)), _contour(_circle(series, 5, 3))
+    labels, report = label_map([_with_contours(study, outer, inner, outer)], series, LABELS)
+    assert report.empty == ["tumour"]
+    spacing = np.linalg.norm(series.affine[:3, :3], axis=0)
+    x, y = np.indices((40, 32))
+    distance = np.hypot((x - 19.6) * spacing[0], (y - 15.3) * spacing[1])
+    np.testing.assert_array_equal(labels[:, :, 3] == 1, (distance < 10) & (distance >= 5))
+    assert not np.delete(labels, 3, axis=2).any()
+    area = (labels[:, :, 3] == 1).sum() * spacing[0] * spacing[1]
+    assert area == pytest.approx(np.pi * 75, rel=0.03)
+
+
+def test_points_lines_and_contours_between_slices_are_counted(drawn: tuple[Study, Series]) -> None:
+    study, series = drawn
+    circle = _circle(series, 6, 2)
+    path = _with_contours(
+        study,
+        _contour(circle),
+        _contour(circle[:1], "POINT"),
+        _contour(circle, "OPEN_PLANAR"),
+        _contour(_circle(series, 6, 4.5)),  # between two slices
+        _contour(_circle(series, 6, 30)),  # far off
+        _contour(_circle(series, 6, 5.2)),  # nearly on the slice
+    )
+    labels, report = label_map([path], series, LABELS)
+    assert report.skipped == 3
+    assert report.outside == 1
+    assert labels.any(axis=(0, 1)).tolist() == [False, False, True, False, False, True, False, False]
+
+
+def test_a_contour_across_the_slices_is_not_filled(drawn: tuple[Study, Series]) -> None:
+    study, series = drawn
+    upright = _circle(series, 6, 0)
+    voxels = np.stack([np.full(240, 10.0), 10 + 5 * np.cos(np.linspace(0, 6.28, 240)), np.linspace(1, 6, 240)], axis=1)
+    upright = (voxels @ series.affine[:3, :3].T + series.affine[:3, 3]) * [-1, -1, 1]
+    labels, report = label_map([_with_contours(study, _contour(upright))], series, LABELS)
+    assert not labels.any()
+    assert report.skipped == 1
+
+
+def test_even_odd_against_a_finer_grid() -> None:
+    """A star, against the same rule on pixels of a twentieth: centres inside are set, and no other."""
+    angle = np.linspace(0, 4 * np.pi, 5, endpoint=False)
+    star = np.stack([15.3 + 13 * np.cos(angle), 14.7 + 12 * np.sin(angle)], axis=1)
+    fine = fill_even_odd([star * 20], (620, 620))
+    np.testing.assert_array_equal(fill_even_odd([star], (31, 31)), fine[::20, ::20])
+    assert fine.mean() * 961 == pytest.approx(fill_even_odd([star], (31, 31)).sum(), rel=0.05)
+
+
+def test_polygons_that_leave_the_image() -> None:
+    square = np.array([[-5.0, -5], [50, -5], [50, 3.5], [-5, 3.5]])
+    filled = fill_even_odd([square], (8, 6))
+    assert filled[:, :4].all()
+    assert not filled[:, 4:].any()
+
+
+@pytest.mark.parametrize("number", [0, 256, -1, True, "1"])
+def test_classes_are_checked(number: Any, drawn: tuple[Study, Series]) -> None:
+    study, series = drawn
+    with pytest.raises(UserError, match="wanted classes from 1 to 255"):
+        label_map([study.seg], series, {"liver": number})
