@@ -3,7 +3,9 @@
     python benchmarks/collapse.py [--threads 1] [--repeats 5]
 
 Prints CPU seconds of the explicit mixture (each candidate runs, the outputs are added) and of the collapsed one, the
-best of the repeats, and their ratio. Both compute the gradient of the input, of alpha and of every kernel.
+best of the repeats, and their ratio. Both compute the gradient of the input, of alpha and of every kernel. A good part
+of either is the kernel of the operating system handing out fresh pages; MALLOC_MMAP_MAX_=0 together with
+MALLOC_TRIM_THRESHOLD_=100000000000 in the environment (glibc) keeps them in the process.
 """
 
 from __future__ import annotations

@@ -101,7 +101,9 @@ class ScriptedNetworkTests(NetworkTests):
 class ExportedNetworkTests(ScriptedNetworkTests):
     """Tests of a network that users also get as ONNX."""
 
+    @pytest.mark.slow
     def test_onnx_round_trip(self, shape: Shape, tmp_path: Path) -> None:
+        """Slow: torch's exporter traces, decomposes and optimises for seconds, whatever the size."""
         runtime = pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
         network = self.make(*shape).eval()
