@@ -3,7 +3,7 @@
 Pictures keep their rows and columns ``(H, W)`` (MONAI's own reader swaps them); a photograph turned by its camera's
 EXIF tag is turned back, as every viewer shows it and every mask is drawn. Volumes keep the axes as stored and their
 affine, millimetres in RAS. A last axis of one voxel is dropped: such a volume is a picture; a single DICOM image has
-its rows and columns in the order of pictures.
+its rows and columns in the order of pictures. Colours of 16 bit are read with 8, as Pillow does.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _read_picture(path: Path, pixels_of: Any) -> _Array:
 
 
 def _read_tiff(path: Path) -> _Array:
-    """Read what Pillow does not know: colours of 16 bit and of floating point."""
+    """Read what Pillow does not know: colours of floating point and rare compressions."""
     try:
         import tifffile  # comes with scikit-image
 
