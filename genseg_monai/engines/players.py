@@ -62,7 +62,8 @@ class Players:
         self.baseline: nn.Module | None = None
         self.baseline_optimizer: Optimizer | None = None
         self.trained: dict[Phase, dict[str, Tensor]] = {}
-        self.initial: dict[str, Tensor] = copy.deepcopy(network.state_dict())
+        self.initial: dict[str, Tensor] = {}
+        self.note_initial()
         self._segmenter_rate = _rate(optimizer)
         self._generator_rate = _rate(generator_optimizer)
 
@@ -81,6 +82,10 @@ class Players:
         for module in (self.segmenter, self.generator, self.discriminator):
             module.train()
 
+    def note_initial(self) -> None:
+        """Keep the weights of the segmenter as those to begin with; a handler may have loaded others at the start."""
+        self.initial = copy.deepcopy(self.network.state_dict())
+
     def set_rates(self, schedule: Schedule, phase: Phase, step: int) -> None:
         """Set the learning rates of an iteration."""
         for optimizer, rate in (
@@ -91,7 +96,7 @@ class Players:
                 group["lr"] = rate
 
     def derive(self, genotype: Genotype | None = None) -> Genotype:
-        """Replace the searchable generator by the plain one of ``genotype`` (by default the one found), weights copied."""
+        """Replace the searchable generator by the plain one of ``genotype`` (the one found), weights copied."""
         self.genotype = genotype or self.generator.derive()
         self.generator = self.generator.discretise(self.genotype)
         self.generator_optimizer = _like(self.generator_optimizer, self.generator, self._generator_rate)

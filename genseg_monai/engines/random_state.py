@@ -31,7 +31,8 @@ def replayed(state: tuple[torch.Tensor, torch.Tensor | None], device: torch.devi
 def capture_all() -> dict[str, Any]:
     """Return the states of Python, NumPy and torch as plain numbers and tensors (loadable with ``weights_only``)."""
     version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002 (the global state of libraries)
+    numpy_state: Any = np.random.get_state(legacy=True)  # noqa: NPY002 (the global state of libraries)
+    name, keys, position, has_gauss, cached = numpy_state
     return {
         "python": [version, list(internal), gauss],
         "numpy": [str(name), torch.tensor(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],

@@ -1,8 +1,8 @@
 """GenSeg's trainer: one MONAI engine, six phases, three stages.
 
 Zhang et al., "Generative AI enables medical image segmentation in ultra low-data regimes", Nature Communications
-16:6486, 2025. The steps themselves stand in `genseg_monai.engines.stages`; saving, logging, drawing and stopping are
-handlers.
+16:6486, 2025. The steps themselves stand in `genseg_monai.engines.stages`, and which of them an iteration takes in
+`genseg_monai.engines.iterations`; saving, logging, drawing and stopping are handlers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ignite.metrics import Metric
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents, default_metric_cmp_fn, default_prepare_batch
 from monai.inferers import Inferer, SimpleInferer
-from monai.networks.utils import one_hot
+from monai.networks.utils import eval_mode, one_hot
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,17 +25,11 @@ from torch.optim import Optimizer
 from genseg_monai.data.resident import ResidentLoader
 from genseg_monai.data.splits import search_split
 from genseg_monai.engines.events import StageEvents
+from genseg_monai.engines.iterations import iterate
 from genseg_monai.engines.players import Players
 from genseg_monai.engines.schedule import BASELINES, Phase, Schedule
 from genseg_monai.engines.settings import LoopSettings
-from genseg_monai.engines.stages import (
-    Adversarial,
-    Observer,
-    SearchPoint,
-    architecture_step,
-    generator_step,
-    segmenter_step,
-)
+from genseg_monai.engines.stages import Adversarial, Observer
 from genseg_monai.transforms import WarpRanges, apply_warp, draw_warp
 
 __all__ = ["GenSegTrainer"]
@@ -180,6 +174,8 @@ class GenSegTrainer(Trainer):
 
     def _begin_iteration(self, engine: Engine) -> None:
         phase, step = self.schedule.locate(self.state.iteration)
+        if self.state.iteration == 0:
+            self.players.note_initial()
         if phase is not self.phase:
             self.enter(phase)
         self.players.set_rates(self.schedule, phase, step)
@@ -217,7 +213,7 @@ class GenSegTrainer(Trainer):
         if not self.rehearsing:
             self.fire_event(event)
 
-    def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> dict[str, Any]:
+    def _iteration(self, engine: Any, batchdata: dict[str, Tensor]) -> Any:
         images, labels = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)
         output: dict[str, Any] = {Keys.IMAGE: images, Keys.LABEL: labels}
         self.state.output = output
@@ -229,20 +225,16 @@ class GenSegTrainer(Trainer):
         phase, step = self.schedule.locate(self.state.iteration - 1)
         output |= self.take(phase, step, images, self.to_masks(labels), observe)
         if Keys.PRED not in output and self._wants_predictions:
-            with torch.no_grad():
+            with eval_mode(self.network):
                 output[Keys.PRED] = self.inferer(images, self.network)
         self.fire_event(IterationEvents.MODEL_COMPLETED)
-        return output
+        # decollation and postprocessing have put something else there
+        return self.state.output
 
-    def take(self, phase: Phase, step: int, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Tensor]:
-        """Take one iteration of ``phase`` on images ``B C H W [D]`` and one-hot masks ``B K H W [D]``; return losses."""
+    def take(self, phase: Phase, step: int, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
+        """Take one iteration of ``phase`` on images ``B C H W [D]`` and masks ``B K H W [D]``; return its output."""
         self.players.train()
-        if phase is Phase.SEARCH:
-            return self._search(images, masks, step, observe)
-        if phase in (Phase.WARM_UP, Phase.FINE_TUNE):
-            losses = self._draw(images, masks, observe)
-            return losses | {Keys.LOSS: losses["generator_loss"]}
-        return self._fit(images, masks, phase, observe)
+        return iterate(self, phase, step, images, masks, observe)
 
     def to_masks(self, labels: Tensor) -> Tensor:
         """Return one-hot masks ``B K H W [D]`` of class indices ``B 1 H W [D]``."""
@@ -251,82 +243,3 @@ class GenSegTrainer(Trainer):
     def warp(self, masks: Tensor) -> Tensor:
         """Return A(M): the masks under fresh random affine maps, ``B K H W [D]``."""
         return apply_warp(masks, draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, self.random))
-
-    def _augmented(self, images: Tensor, masks: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-        return self.augment(images, masks, self.random) if wanted and self.augment is not None else (images, masks)
-
-    def _draw(self, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Tensor]:
-        """Stage I."""
-        players = self.players
-        losses = generator_step(
-            players.generator,
-            players.discriminator,
-            self.adversarial_loss,
-            players.generator_optimizer,
-            players.discriminator_optimizer,
-            images,
-            masks,
-            alpha=players.generator.arch_parameters() if players.genotype is None else None,
-            observe=observe,
-        )
-        self.announce(StageEvents.GENERATOR_STEP_COMPLETED)
-        return losses
-
-    def _fit(self, images: Tensor, masks: Tensor, phase: Phase, observe: Observer) -> dict[str, Tensor]:
-        """Stage II alone: of the final fit, or of a baseline, which has no synthetic pairs."""
-        synthetic = None
-        if phase is Phase.FINAL_FIT:
-            warped = self.warp(masks)
-            with torch.no_grad():
-                synthetic = (self.generator(warped), warped)
-        wanted = phase is Phase.AUGMENT or (phase is Phase.FINAL_FIT and self.settings.augment_real)
-        losses = segmenter_step(
-            self.players.segmenter,
-            self.loss_function,
-            self.players.segmenter_optimizer,
-            *self._augmented(images, masks, wanted),
-            synthetic,
-            gamma=self.settings.gamma,
-            observe=observe,
-        )
-        self.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
-        return losses
-
-    def _search(self, images: Tensor, masks: Tensor, step: int, observe: Observer) -> dict[str, Tensor]:
-        """Stages I, II and, when it is due, III."""
-        due, players = self.settings.outer_due(step), self.players
-        weights = (players.generator.weight_parameters(), dict(self.network.named_parameters()))
-        point = SearchPoint.take(*weights, self.state.device) if due else None
-
-        losses = self._draw(images, masks, lambda event, **values: None)
-
-        warped = self.warp(masks)
-        with torch.set_grad_enabled(due):
-            synthetic = (players.generator(warped), warped)
-        fitted = self._augmented(images, masks, self.settings.augment_real)
-        losses |= segmenter_step(
-            self.network,
-            self.loss_function,
-            self.optimizer,
-            *fitted,
-            synthetic,
-            gamma=self.settings.gamma,
-            observe=observe,
-        )
-        self.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
-
-        if point is not None:
-            batch = self.search_loader.draw()
-            losses |= architecture_step(
-                point,
-                players,
-                self.adversarial_loss,
-                self.loss_function,
-                real=(images, masks),
-                fitted=fitted,
-                synthetic=synthetic,
-                search=(batch[Keys.IMAGE], self.to_masks(batch[Keys.LABEL])),
-                settings=self.settings,
-            )
-            self.announce(StageEvents.OUTER_STEP_COMPLETED)
-        return losses

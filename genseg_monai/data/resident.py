@@ -1,0 +1,128 @@
+"""All labelled cases as two tensors on the device: read once, sampled there, never waited for.
+
+A training set of 5 to 100 cases at its working size fits in any memory, so no loader worker stands between the data and
+the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+__all__ = ["ResidentCases", "ResidentLoader", "load_resident"]
+
+
+class ResidentCases:
+    """Every case of a data set, stacked.
+
+    Attributes:
+        images: ``N C H W [D]`` float32 in [0, 1].
+        labels: ``N 1 H W [D]`` uint8 class indices.
+        groups: one name a case (the patient); the case's own name where there is none.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, groups: Sequence[str]) -> None:
+        if not len(images) == len(labels) == len(groups):
+            raise ValueError(f"got {len(images)} images, {len(labels)} labels and {len(groups)} groups")
+        self.images, self.labels, self.groups = images, labels, tuple(groups)
+        self._digest: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def digest(self) -> str:
+        """Return a hash of the pixels: two runs with the same one saw the same cases in the same order."""
+        if self._digest is None:
+            parts = [self.images.cpu().numpy().tobytes(), self.labels.cpu().numpy().tobytes()]
+            self._digest = hashlib.sha256(b"".join(parts)).hexdigest()
+        return self._digest
+
+
+def load_resident(dataset: Dataset[Any], device: torch.device | str) -> ResidentCases:
+    """Read every case of ``dataset`` (dictionaries with ``image`` ``C H W [D]`` and ``label`` ``1 H W [D]``)."""
+    count = len(dataset)  # type: ignore[arg-type]
+    items = [dataset[i] for i in tqdm(range(count), desc="reading cases", disable=None, leave=False)]
+    images = torch.stack([torch.as_tensor(item[CommonKeys.IMAGE]).float() for item in items]).to(device)
+    labels = torch.stack([torch.as_tensor(item[CommonKeys.LABEL]).to(torch.uint8) for item in items]).to(device)
+    listed = getattr(dataset, "data", items)
+    groups = [str(listed[i].get("group", listed[i].get("case", i))) for i in range(count)]
+    return ResidentCases(images, labels, groups)
+
+
+class ResidentLoader:
+    """An endless iterator of batches over a pool of resident cases.
+
+    Every pass over the pool visits each case once in a new random order; a batch larger than the pool goes round.
+    Order and position are part of ``state_dict``.
+
+    Args:
+        dataset: a map-style data set, or `ResidentCases` already read.
+        batch_size: cases a batch.
+        device: where the cases lie.
+        seed: of the order.
+
+    Example:
+        >>> cases = ResidentCases(torch.rand(4, 1, 8, 8), torch.zeros(4, 1, 8, 8, dtype=torch.uint8), "abcd")
+        >>> loader = ResidentLoader(cases, batch_size=3, seed=0)
+        >>> next(iter(loader))["image"].shape
+        torch.Size([3, 1, 8, 8])
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any] | ResidentCases,
+        *,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        self.cases = dataset if isinstance(dataset, ResidentCases) else load_resident(dataset, device)
+        self._random = torch.Generator().manual_seed(seed)
+        self.use(range(len(self.cases)), batch_size)
+
+    def use(self, pool: Sequence[int], batch_size: int) -> None:
+        """Draw from these case numbers from now on."""
+        if not pool:
+            raise ValueError("the pool of cases is empty")
+        self.pool, self.batch_size, self._queue = list(pool), batch_size, list[int]()
+
+    def over(self, pool: Sequence[int], *, batch_size: int, seed: int) -> ResidentLoader:
+        """Return a second loader over some of the same cases, without copying them."""
+        other = ResidentLoader(self.cases, batch_size=batch_size, seed=seed)
+        other.use(pool, batch_size)
+        return other
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        while True:
+            yield self.draw()
+
+    def draw(self) -> dict[str, Tensor]:
+        """Return the next batch: ``image`` ``B C H W [D]``, ``label`` ``B 1 H W [D]``."""
+        while len(self._queue) < self.batch_size:
+            order = torch.randperm(len(self.pool), generator=self._random)
+            self._queue += [self.pool[int(i)] for i in order]
+        chosen, self._queue = self._queue[: self.batch_size], self._queue[self.batch_size :]
+        index = torch.tensor(chosen, device=self.cases.images.device)
+        return {CommonKeys.IMAGE: self.cases.images[index], CommonKeys.LABEL: self.cases.labels[index]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return pool, order, position and random state."""
+        return {
+            "pool": list(self.pool),
+            "batch_size": self.batch_size,
+            "queue": list(self._queue),
+            "random": self._random.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state`` was taken."""
+        self.use(state["pool"], state["batch_size"])
+        self._queue = list(state["queue"])
+        self._random.set_state(state["random"])

@@ -1,0 +1,132 @@
+"""One iteration of each phase: the stages it takes, and the batches it gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor
+
+from genseg_monai.engines.events import StageEvents
+from genseg_monai.engines.schedule import Phase
+from genseg_monai.engines.stages import Observer, SearchPoint, architecture_step, generator_step, segmenter_step
+
+if TYPE_CHECKING:
+    from genseg_monai.engines.trainer import GenSegTrainer
+
+__all__ = ["iterate"]
+
+
+def iterate(
+    trainer: GenSegTrainer, phase: Phase, step: int, images: Tensor, masks: Tensor, observe: Observer
+) -> dict[str, Any]:
+    """Take one iteration of ``phase``.
+
+    Args:
+        trainer: with its players in training mode.
+        phase: which one.
+        step: number of the iteration within it.
+        images: real images ``B C H W [D]`` in [0, 1].
+        masks: their one-hot masks ``B K H W [D]``.
+        observe: told about FORWARD, LOSS and BACKWARD once each.
+
+    Returns:
+        The losses by name; ``image`` and ``label`` too where the segmenter saw augmented ones.
+    """
+    if phase is Phase.SEARCH:
+        return _search(trainer, step, images, masks, observe)
+    if phase in (Phase.WARM_UP, Phase.FINE_TUNE):
+        losses = _draw(trainer, images, masks, observe)
+        return losses | {Keys.LOSS: losses["generator_loss"]}
+    return _fit(trainer, phase, images, masks, observe)
+
+
+def _draw(trainer: GenSegTrainer, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
+    """Stage I."""
+    players = trainer.players
+    losses = generator_step(
+        players.generator,
+        players.discriminator,
+        trainer.adversarial_loss,
+        players.generator_optimizer,
+        players.discriminator_optimizer,
+        images,
+        masks,
+        alpha=players.generator.arch_parameters() if players.genotype is None else None,
+        observe=observe,
+    )
+    trainer.announce(StageEvents.GENERATOR_STEP_COMPLETED)
+    return losses
+
+
+def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
+    """Stage II alone: of the final fit, or of a baseline, which has no synthetic pairs."""
+    synthetic = None
+    if phase is Phase.FINAL_FIT:
+        warped = trainer.warp(masks)
+        with torch.no_grad():
+            synthetic = (trainer.generator(warped), warped)
+    wanted = phase is Phase.AUGMENT or (phase is Phase.FINAL_FIT and trainer.settings.augment_real)
+    fitted, shown = _augmented(trainer, images, masks, wanted)
+    losses = segmenter_step(
+        trainer.players.segmenter,
+        trainer.loss_function,
+        trainer.players.segmenter_optimizer,
+        *fitted,
+        synthetic,
+        gamma=trainer.settings.gamma,
+        observe=observe,
+    )
+    trainer.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
+    return losses | shown
+
+
+def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
+    """Stages I, II and, when it is due, III."""
+    due, players, network = trainer.settings.outer_due(step), trainer.players, trainer.network
+    weights = (players.generator.weight_parameters(), dict(network.named_parameters()))
+    point = SearchPoint.take(*weights, images.device) if due else None
+
+    losses = _draw(trainer, images, masks, lambda event, **values: None)
+
+    warped = trainer.warp(masks)
+    with torch.set_grad_enabled(due):
+        synthetic = (players.generator(warped), warped)
+    fitted, shown = _augmented(trainer, images, masks, trainer.settings.augment_real)
+    losses |= segmenter_step(
+        network,
+        trainer.loss_function,
+        trainer.optimizer,
+        *fitted,
+        synthetic,
+        gamma=trainer.settings.gamma,
+        observe=observe,
+    )
+    trainer.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
+
+    if point is not None:
+        batch = trainer.search_loader.draw()
+        losses |= architecture_step(
+            point,
+            players,
+            trainer.adversarial_loss,
+            trainer.loss_function,
+            real=(images, masks),
+            fitted=fitted,
+            synthetic=synthetic,
+            search=(batch[Keys.IMAGE], trainer.to_masks(batch[Keys.LABEL])),
+            settings=trainer.settings,
+        )
+        trainer.announce(StageEvents.OUTER_STEP_COMPLETED)
+    return losses | shown
+
+
+def _augmented(
+    trainer: GenSegTrainer, images: Tensor, masks: Tensor, wanted: bool
+) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+    """Return the pairs the segmenter is to see, and, where they are augmented, what a training metric compares."""
+    if not wanted or trainer.augment is None:
+        return (images, masks), {}
+    images, masks = trainer.augment(images, masks, trainer.random)
+    return (images, masks), {Keys.IMAGE: images, Keys.LABEL: masks.argmax(1, keepdim=True).to(torch.uint8)}
