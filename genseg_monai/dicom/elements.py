@@ -2,8 +2,8 @@
 
 Actions of PS3.15: `X` remove, `Z` empty, `D` dummy, `U` new UID, `K` keep, `C` clean. Where the table leaves a choice
 by the type of the attribute, the one legal for every type is taken: a dummy for X/D, Z/D and X/Z/D, empty for X/Z; a
-sequence under X/Z/D is emptied, and X/Z/U* keeps its items with new UIDs, or images and annotations would lose each
-other.
+sequence under X/Z or X/Z/D goes unless it has to be there, and X/Z/U* keeps its items with new UIDs, or images and
+annotations would lose each other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from genseg_monai.dicom.vocabulary import clean_code, clean_text, is_term
 __all__ = ["Cleaner"]
 
 _PATIENT_ID, _ROI_NAME, _SEGMENT_LABEL, _TEXT_OBJECTS = 0x00100020, 0x30060026, 0x00620005, 0x00700008
-_CONTENT_LABEL, _CHARACTER_SET = 0x00700080, 0x00080005
+_CONTENT_LABEL, _CHARACTER_SET, _ACQUISITION_CONTEXT = 0x00700080, 0x00080005, 0x00400555
 _CODE, _SCHEME, _MEANING = 0x00080100, 0x00080102, 0x00080104
 # bytes that are pixels, look-up tables or coordinates; all others go
 _KEPT_BYTES = frozenset(
@@ -40,6 +40,8 @@ _KEPT_BYTES = frozenset(
 )
 # an overlay that marks a region: its size, place, kind and bits, but no text about it
 _OVERLAY = frozenset({0x0010, 0x0011, 0x0015, 0x0040, 0x0050, 0x0051, 0x0100, 0x0102, 0x3000})
+_TYPES = frozenset({0x00080008, 0x00089007})  # image type, frame type
+_GONE = "REMOVED"
 _CHOICE = {"X/D": "D", "Z/D": "D", "X/Z/D": "D", "X/Z": "Z", "X/Z/U*": "U"}
 _Element = DataElement | RawDataElement
 
@@ -118,8 +120,8 @@ class Cleaner:
         if tag in (_ROI_NAME, _SEGMENT_LABEL):
             return self._label(source, tag)
         action = self.profile.action(tag)
-        if action == "X/Z/D" and vr == "SQ":
-            action = "Z"
+        if vr == "SQ" and action in ("X/Z", "X/Z/D"):
+            action = "Z" if tag == _ACQUISITION_CONTEXT else "X"
         action = _CHOICE.get(action, action)
         self.counts[action or "checked"] += 1
         if action == "X":
@@ -170,7 +172,7 @@ class Cleaner:
         elif vr == "UI":
             values = [value if _is_uid(value) else self.key.uid(value) for value in values if value]
         else:
-            values = [value if not self._identity.named_in(value) else self._text(value) for value in values]
+            values = [value if not self._identity.named_in(value) else self._text(value) or _GONE for value in values]
         return DataElement(tag, vr, values if len(values) != 1 else values[0])
 
     def _cleaned(self, source: Dataset, tag: BaseTag, vr: str, depth: int, *, known: bool) -> _Element | None:
@@ -190,13 +192,13 @@ class Cleaner:
         elif vr == "AS":
             values = [age for value in values if (age := cap_age(value))]
         elif vr == "CS":
-            values = [value for value in values if is_term(value)]
-            if not values:
-                return DataElement(tag, vr, "REMOVED") if tag == _CONTENT_LABEL else None
-        elif vr in TEXT:
-            values = [self._text(value) or ("REMOVED" if value else "") for value in values]
-        elif vr == "AE" and known:
-            values = [self._text(value) for value in values]
+            instead = ["OTHER"] if tag in _TYPES else []  # a type has its place in the list
+            empty = not any(values)
+            values = [kept for value in values for kept in ([value] if is_term(value) else instead)]
+            if not values and not empty:
+                return DataElement(tag, vr, _GONE) if tag == _CONTENT_LABEL else None
+        elif vr in TEXT or vr == "AE" and known:
+            values = [self._text(value) or (_GONE if value else "") for value in values]
         elif vr == "PN":
             values = []
         else:

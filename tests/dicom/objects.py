@@ -95,6 +95,7 @@ def structures(images, shape, directions, origin, which) -> Dataset:
     add_common(dataset, images[0].PatientID, which)
     dataset.SOPClassUID, dataset.SOPInstanceUID = RTStructureSetStorage, make_uid("rtstruct", *which)
     dataset.SeriesInstanceUID, dataset.Modality, dataset.SeriesNumber = make_uid("rt series", *which), "RTSTRUCT", 200
+    dataset.OperatorsName = ""
     dataset.StructureSetLabel, dataset.StructureSetDate, dataset.StructureSetTime = "AUTO", "20240229", "120000"
     refers = [_item(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=i.SOPInstanceUID) for i in images]
     of_series = _item(SeriesInstanceUID=images[0].SeriesInstanceUID, ContourImageSequence=refers)

@@ -148,7 +148,7 @@ def _slice(volume, k, directions, origin, patient_id, which) -> Dataset:
     dataset.ImageOrientationPatient = [_ds(v) for v in (*directions[:, 0], *directions[:, 1])]
     dataset.PixelSpacing, dataset.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
     dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = volume.shape[1], volume.shape[0], 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PatientPosition, dataset.PhotometricInterpretation = "HFS", "MONOCHROME2"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
     dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = -1024, 1, "HU"
     dataset.WindowCenter, dataset.WindowWidth = 40, 400
