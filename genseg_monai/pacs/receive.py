@@ -37,6 +37,7 @@ def storing(inbox: Inbox) -> Callable[[Event], int]:
         )
         if inbox.fault is not None:
             event.assoc.abort()  # also ends an archive that does not stop
+            event.assoc.dimse.msg_queue.put((None, None))  # else a C-GET waits for its next message until time is out
             return _REFUSED
         return _SUCCESS if taken else _NOT_MATCHING
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pydicom.dataset import Dataset
-
-from genseg_monai.dicom.instance import read_instance
+from genseg_monai.dicom.links import read_annotation
 from genseg_monai.dicom.quarantine import Quarantined
 from genseg_monai.pacs.choose import Archive
-from genseg_monai.pacs.faults import retrying
+from genseg_monai.pacs.faults import ArchiveError, NetFault, retrying
 from genseg_monai.pacs.inbox import Inbox
 from genseg_monai.pacs.records import SeriesRecord
 from genseg_monai.pacs.spool import Spool
@@ -41,35 +39,30 @@ def fetch(
     def attempt() -> Inbox:
         inbox = Inbox(series, folder, settings.limits, archive.route, progress)
         if not inbox.complete:
-            archive.retrieve(series, inbox)
+            try:
+                archive.retrieve(series, inbox)
+            except ArchiveError as error:
+                inbox.check()  # what stopped it here says more than how the line ended
+                if error.reason is NetFault.FAILED and (inbox.refused or inbox.complete):
+                    inbox.check_complete()
+                else:
+                    raise
             inbox.check_complete()
         return inbox
 
     return retrying(attempt, settings.attempts, settings.retry_seconds)
 
 
-def refers_to(path: Path, series: SeriesRecord) -> bool:
-    """Say whether a SEG or RTSTRUCT refers to a series, by its UID or by that of one of its instances."""
+def refers_to(path: Path, series: SeriesRecord, images: Iterable[SeriesRecord]) -> bool:
+    """Say whether a SEG or RTSTRUCT refers to one of some image series, by its UID or by that of an instance.
+
+    Args:
+        path: the file.
+        series: which it is in.
+        images: the image series; where the file refers to nothing at all, its frame of reference decides later.
+    """
     try:
-        dataset = read_instance(path)
-        instances = {one.uid for one in series.instances}
-        return any(uid == series.series_uid or uid in instances for uid in _references(dataset))
+        refers = read_annotation(path).refers - {series.series_uid}
     except Quarantined:
-        return False
-    except Exception:  # whatever a broken value does to the parser: it is then no annotation of this series
-        return False
-
-
-def _references(dataset: Dataset) -> Iterator[str]:
-    """Yield the UIDs of series and instances that an object refers to, at any depth."""
-    waiting: list[tuple[Dataset, bool]] = [(dataset, True)]
-    while waiting:
-        one, outermost = waiting.pop()
-        for element in one:
-            if element.VR == "SQ":
-                items: Iterable[Dataset] = element.value or ()
-                waiting += [(item, False) for item in items]
-            elif element.keyword == "ReferencedSOPInstanceUID" or (
-                element.keyword == "SeriesInstanceUID" and not outermost
-            ):
-                yield str(element.value)
+        return True  # listed among the refused ones when it is converted
+    return not refers or any(refers & {one.series_uid, *(instance.uid for instance in one.instances)} for one in images)

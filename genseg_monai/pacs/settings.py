@@ -94,7 +94,8 @@ class Limits:
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < (one.name != "reserve_bytes"):
+            least = 0 if one.name == "reserve_bytes" else 1e-9
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
                 raise UserError(f"pacs.yaml: limits.{one.name}", f"wanted a positive number, got {value!r}")
 
 

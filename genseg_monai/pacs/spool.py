@@ -1,7 +1,7 @@
 """The private place where raw objects wait: mode 0700, names that say nothing, never more than the disk can hold.
 
-Below the spool, `raw/NAME/` holds one series, a file an instance, both named by a hash of their UIDs, so that no value
-of DICOM is part of a path and a second run finds what the first one received. A file is complete or not there.
+Below the spool, `incoming/NAME/` holds one series, a file an instance, both named by a hash of their UIDs, so that no
+value of DICOM is part of a path and a second run finds what the first one received. A file is complete or not there.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Spool:
 
     def series_folder(self, series_uid: str) -> Path:
         """Return the folder of one series, made if missing."""
-        return self.folder("raw", hashed(series_uid))
+        return self.folder("incoming", hashed(series_uid))
 
     def folder(self, *parts: str) -> Path:
         """Return a folder below the spool, made with mode 0700 if missing."""

@@ -1,0 +1,307 @@
+"""From a real archive to a data set: all routes alike, stopped and resumed alike, and no identifier anywhere."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import yaml
+
+from genseg_monai.dicom.audit import verify_audit
+from genseg_monai.dicom.uids import Key
+from genseg_monai.errors import UserError
+from genseg_monai.pacs.dicomweb import WebArchive
+from genseg_monai.pacs.dimse import DimseArchive
+from genseg_monai.pacs.faults import ArchiveError, NetFault
+from genseg_monai.pacs.pull import Pulled, look, pull
+from genseg_monai.pacs.records import Query
+from genseg_monai.pacs.rules import Rule, Rules
+from tests.dicom.study import LABELS, Study, write_study
+from tests.pacs.orthanc import USER, WORD, Orthanc
+
+KEY = Key(bytes(range(32)))
+YEAR = Query(date="20240101-20241231")
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Study]:
+    """Return three patients, one of them with a shorter second series in the same study."""
+    home = tmp_path_factory.mktemp("studies")
+    made = [
+        write_study(home / "sent", slices=8, patient=1),
+        write_study(home / "sent", slices=9, patient=2, oblique=True),
+    ]
+    made.append(write_study(home / "sent", slices=7, patient=3, seg=False))
+    made.append(write_study(home / "sent", slices=5, patient=1, series=2))
+    return made
+
+
+def run(archive: Orthanc, out: Path, route: str = "c-get", query: Query = YEAR, **kinds: object) -> Pulled:
+    settings = archive.settings()
+    kinds = {"labels": LABELS, "rules": Rules(keep="best"), "key": KEY, **kinds}
+    with WebArchive(settings) if route == "dicomweb" else DimseArchive(settings, route) as peer:
+        return pull(peer, query, out, **kinds)
+
+
+def tree(out: Path) -> dict[str, str]:
+    """Return a digest of every file but the audit log."""
+    files = (path for path in out.rglob("*") if path.is_file() and path.name != "audit.jsonl")
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def lines(out: Path, event: str) -> list[dict]:
+    records = [json.loads(line)["record"] for line in (out / "audit.jsonl").read_text().splitlines()]
+    return [record for record in records if record["event"] == event]
+
+
+def test_all_routes_give_the_same_data_set(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
+    archive.send(studies[0].folder)
+    done = {route: run(archive, tmp_path / route, route) for route in ("c-get", "c-move", "dicomweb")}
+    trees = {route: tree(tmp_path / route) for route in done}
+    for held in trees.values():
+        # made of the sizes of the raw files, which hold another group 2 on each route
+        del held[".genseg/done.jsonl"]
+    assert trees["c-get"] == trees["c-move"] == trees["dicomweb"]
+    for route, result in done.items():
+        out = tmp_path / route
+        assert (result.labelled, result.unlabelled, result.failed) == (3, 0, {})
+        assert result.choice.passed == 4  # the shorter series of the first patient lost
+        assert not list(tmp_path.glob(".*.spool"))
+        assert verify_audit(out / "audit.jsonl", KEY) == (True, "")
+        assert sum(line["new"] for line in lines(out, "retrieved")) == 8 + 9 + 7 + len(lines(out, "retrieved")) - 3
+    # the volumes are those that were drawn
+    out = tmp_path / "c-get"
+    found = {np.asarray(nib.load(path).dataobj).shape[2]: path for path in (out / "imagesTr").iterdir()}
+    assert sorted(found) == [7, 8, 9]
+    for study in studies[:3]:
+        path = found[study.volume.shape[2]]
+        image, label = nib.load(path), nib.load(out / "labelsTr" / path.name)
+        np.testing.assert_array_equal(np.asarray(image.dataobj), study.volume)
+        np.testing.assert_allclose(image.affine, study.affine, atol=1e-4)
+        if study.seg:
+            np.testing.assert_array_equal(np.asarray(label.dataobj), study.labels)
+        assert set(np.unique(np.asarray(label.dataobj))) == {0, 1, 2}
+
+
+def test_the_data_set_is_what_train_reads(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
+    from genseg_monai.data import find_cases
+
+    archive.send(studies[0].folder)
+    run(archive, tmp_path / "out")
+    cases = find_cases(tmp_path / "out")
+    assert len(cases) == 3
+    assert all(Path(case["image"]).is_file() and Path(case["label"]).is_file() for case in cases)
+    assert len({case["group"] for case in cases}) == 3
+
+
+@pytest.mark.parametrize("route", ["c-get", "dicomweb"])
+def test_no_identifier_is_left(
+    archive: Orthanc, studies: list[Study], tmp_path: Path, route: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive.send(studies[0].folder)
+    caplog.set_level("DEBUG")
+    out = tmp_path / "out"
+    result = run(archive, out, route)
+    secrets = {s.encode() for study in studies for s in study.secrets}
+    secrets |= {s.encode("utf-16-le") for s in secrets for s in [s.decode()]}
+    for path in out.rglob("*"):
+        assert not any(s.decode("latin-1") in str(path.relative_to(out)) for s in secrets)
+        if path.is_file():
+            content = path.read_bytes()
+            content += gzip.decompress(content) if path.suffix == ".gz" else b""
+            assert not [s for s in secrets if s in content], path
+    told = (caplog.text + repr(result)).encode()
+    assert not [s for s in secrets if s in told]
+
+
+def test_dry_run_only_reports(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
+    archive.send(studies[0].folder)
+    before = tree(tmp_path)
+    with DimseArchive(archive.settings()) as peer:
+        choice = look(peer, YEAR, Rules("all", (Rule(modality="CT", orientation="axial", thickness=(0, 3)),), "all"))
+    assert tree(tmp_path) == before
+    # the second patient's series is oblique by 20 degrees: axial within 30
+    assert (choice.studies, choice.passed) == (3, 4)
+    assert choice.seen == {"CT": 4, "SEG": 3, "RTSTRUCT": 4}
+    assert sum(len(one.images.instances) for one in choice.wanted) == 8 + 9 + 7 + 5
+
+
+@pytest.mark.parametrize("route", ["c-get", "c-move", "dicomweb"])
+def test_rules_that_need_headers(archive: Orthanc, studies: list[Study], route: str, monkeypatch) -> None:
+    """An archive that tells nothing of its instances: one of each series is looked at instead."""
+    archive.send(studies[0].folder)
+    settings = archive.settings()
+    thin, thick = (
+        Rules("all", (Rule(thickness=r, orientation="axial", image_type=("ORIGINAL",)),)) for r in ((2, 3), (4, 9))
+    )
+    with WebArchive(settings) if route == "dicomweb" else DimseArchive(settings, route) as peer:
+        monkeypatch.setattr(type(peer), "facts", lambda *_: {})
+        assert look(peer, YEAR, thin).passed == 4
+        assert look(peer, YEAR, thick).passed == 0
+
+
+def test_unrelated_annotations_are_left_out(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
+    """The first study has two image series, each with its own SEG and RTSTRUCT: only those of the chosen one count."""
+    archive.send(studies[0].folder)
+    query = Query(patient_id=(studies[0].patient_id,))
+    one = run(archive, tmp_path / "one", query=query)
+    assert (one.labelled, one.refused) == (1, {})
+    both = run(archive, tmp_path / "both", query=query, rules=Rules(keep="all"))
+    assert (both.labelled, both.refused) == (2, {})
+
+
+def test_nothing_is_done_twice(archive: Orthanc, studies: list[Study], tmp_path: Path, monkeypatch) -> None:
+    archive.send(studies[0].folder)
+    out = tmp_path / "out"
+    run(archive, out)
+    before, converted = tree(out), len(lines(out, "converted"))
+    monkeypatch.setattr(DimseArchive, "retrieve", lambda *_: pytest.fail("retrieved twice"))
+    again = run(archive, out, labels=None)
+    assert tree(out) == before
+    assert again.labelled == 3
+    assert len(lines(out, "converted")) == converted
+
+
+def test_another_key_or_other_labels_are_refused(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
+    archive.send(studies[0].folder)
+    query = Query(patient_id=(studies[0].patient_id,))
+    out = tmp_path / "out"
+    run(archive, out, query=query)
+    with pytest.raises(UserError, match="key"):
+        run(archive, out, query=query, key=Key(bytes(32)))
+    with pytest.raises(UserError, match="labels"):
+        run(archive, out, labels={"liver": 2})
+
+
+def test_a_series_that_does_not_arrive(archive: Orthanc, studies: list[Study], tmp_path: Path, monkeypatch) -> None:
+    """The others go on, and the next run brings it in: the end is the same."""
+    archive.send(studies[0].folder)
+    run(archive, tmp_path / "whole")
+    real = DimseArchive.retrieve
+    broken: list[str] = []
+
+    def retrieve(self: DimseArchive, series, inbox) -> None:
+        if series.modality == "CT" and (not broken or series.series_uid in broken):
+            broken.append(series.series_uid)
+            raise ArchiveError("c-get", NetFault.BROKEN, "the line broke")
+        real(self, series, inbox)
+
+    monkeypatch.setattr(DimseArchive, "retrieve", retrieve)
+    out = tmp_path / "out"
+    first = run(archive, out)
+    assert (first.labelled, first.failed) == (2, {"broken": 1})
+    assert len(broken) == archive.settings().attempts
+    monkeypatch.undo()
+    assert run(archive, out).labelled == 3
+    ours, theirs = tree(out), tree(tmp_path / "whole")
+    # only the order of arrival differs, and it stands nowhere but in the records of resumption
+    assert {k: v for k, v in ours.items() if "done.jsonl" not in k} == {
+        k: v for k, v in theirs.items() if "done.jsonl" not in k
+    }
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, os.getcwd())
+from genseg_monai.pacs.settings import load_settings
+from genseg_monai.pacs.dicomweb import WebArchive
+from genseg_monai.pacs.dimse import DimseArchive
+from genseg_monai.pacs.pull import pull
+from genseg_monai.pacs.records import Query
+from genseg_monai.pacs.rules import Rules
+from genseg_monai.dicom.uids import Key
+settings, route, out, at = load_settings(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+calls = 0
+def tell(stage, done, total):
+    global calls
+    calls += stage != "query"
+    if calls == at:
+        print(stage, done, total, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+peer = WebArchive(settings) if route == "dicomweb" else DimseArchive(settings, route)
+pull(peer, Query(date="20240101-20241231"), out, key=Key(bytes(range(32))), labels={"liver": 1, "tumour": 2},
+     rules=Rules(keep="best"), tell=tell)
+print("end", calls)
+"""
+
+
+def pacs_yaml(archive: Orthanc, folder: Path) -> Path:
+    settings = archive.settings()
+    held = {name: getattr(settings, name) for name in ("host", "port", "called_aet", "aet", "move_port", "dicomweb")}
+    path = folder / "pacs.yaml"
+    path.write_text(yaml.safe_dump({**held, "limits": {"reserve_bytes": 0}}))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("route", "points"), [("c-get", (4, 20, 12, 2)), ("c-move", (4, 20)), ("dicomweb", (4, 20))], ids=lambda v: str(v)
+)
+def test_killed_and_resumed(
+    archive: Orthanc, studies: list[Study], tmp_path: Path, route: str, points: tuple[int, ...]
+) -> None:
+    """Slow: several processes, each killed at another point, then one that ends."""
+    archive.send(studies[0].folder)
+    run(archive, tmp_path / "whole", route)
+    whole = tree(tmp_path / "whole")
+    environment = {**os.environ, "GENSEG_PACS_USER": USER, "GENSEG_PACS_PASSWORD": WORD}
+    out = tmp_path / "out"
+    arrived = []
+    for at in (*points, 10**9):
+        line = [sys.executable, "-c", _KILLED, str(pacs_yaml(archive, tmp_path)), route, str(out), str(at)]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        stage, number, total = done.stdout.split()
+        if stage == "retrieve":
+            arrived.append(int(number))
+        spool = tmp_path / ".out.spool"
+        assert spool.stat().st_mode & 0o777 == 0o700
+    assert done.returncode == 0
+    assert len(arrived) >= 2
+    assert tree(out) == whole
+    assert not spool.exists()
+    # every case converted once, every series retrieved once: what came before a kill is not asked for again
+    converted = [line["case"] for line in lines(out, "converted")]
+    assert len(converted) == len(set(converted)) == 3
+    retrieved = [line["series"] for line in lines(out, "retrieved")]
+    assert len(retrieved) == len(set(retrieved))
+    assert verify_audit(out / "audit.jsonl", KEY) == (True, "")
+
+
+def test_two_runs_at_once(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
+    from genseg_monai.pacs.spool import Spool
+
+    with Spool(tmp_path / ".out.spool"), pytest.raises(UserError, match="another run"):
+        run(archive, tmp_path / "out")
+
+
+def test_a_series_with_a_broken_file_is_refused(archive: Orthanc, tmp_path: Path) -> None:
+    """The last slice is cut off: without it the volume would be one slice short and look whole."""
+    study = write_study(tmp_path / "study", slices=6, phi=False)
+    last = max(study.images, key=lambda p: int(p.stem.split("_")[-1]))
+    short = pydicom.dcmread(last)
+    short.PixelData = short.PixelData[:-900]
+    short.save_as(last)
+    good = write_study(tmp_path / "study", slices=5, phi=False, patient=2)
+    archive.send(tmp_path / "study")
+    listed = archive.rest("/statistics")["CountInstances"]
+    result = run(archive, tmp_path / "out")
+    assert listed == 6 + 2 + 5 + 2
+    assert result.labelled == 1
+    assert result.refused == {"truncated": 1}
+    assert "truncated" in (tmp_path / "out" / "quarantine.csv").read_text()
+    assert good.labels.any()
+    assert tree(tmp_path / "out").keys() >= {"manifest.json", "dataset.json", "cases.csv"}
