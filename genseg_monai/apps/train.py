@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from genseg_monai.apps.workflow import checked_device, quiet, shipped_bundle, shipped_presets
 from genseg_monai.errors import UserError
@@ -40,6 +43,7 @@ def train(
         seed: of every draw; 0 if not given
         device: cpu, cuda or cuda:N; the GPU if there is one
         resume: folder of a run to continue; everything else is taken from it
+        **overrides: any id of the config and its value
 
     Raises:
         UserError: wrong use or wrong data.
@@ -56,6 +60,7 @@ def train(
         given |= {name: value for name, value in {"budget": budget, "seed": seed}.items() if value is not None}
     if device is not None:
         given["device"] = checked_device(device)
+    _check_ids(configs, overrides)
     given |= overrides
     sys.stderr.write(command_line(configs, given) + "\n")
     _run(configs, given)
@@ -65,8 +70,8 @@ def command_line(configs: list[Path], given: dict[str, str]) -> str:
     """Return the MONAI command that does the same.
 
     Example:
-        >>> command_line([Path("bundle/configs/train.yaml")], {"dataset_dir": "my cases", "output_dir": "out"})
-        "python -m monai.bundle run training --config_file bundle/configs/train.yaml --dataset_dir 'my cases' --output_dir out"
+        >>> command_line([Path("train.yaml")], {"dataset_dir": "my cases", "output_dir": "out"})
+        "python -m monai.bundle run training --config_file train.yaml --dataset_dir 'my cases' --output_dir out"
     """
     files = [str(path) for path in configs]
     words = ["--config_file", files[0] if len(files) == 1 else str(files)]
@@ -99,9 +104,22 @@ def _continued(
         if not path.is_file():
             raise UserError(str(run), f"wanted the folder of a run to continue, it has no {path.relative_to(run)}")
     if out is not None or any(value is not None for value in others):
-        raise UserError("--resume", "takes everything but --device from the run: leave --out, --preset, --budget, --seed out")
+        raise UserError(
+            "--resume", "takes everything but --device from the run: leave --out, --preset, --budget, --seed out"
+        )
     dataset = data or str(json.loads(record.read_text(encoding="utf-8"))["dataset_dir"])
     return [config], {"dataset_dir": dataset, "output_dir": str(run), "resume": "True"}
+
+
+def _check_ids(configs: list[Path], overrides: dict[str, str]) -> None:
+    """Refuse an override of an id that no config has: MONAI would add it silently and train with the default."""
+    known = {str(key) for path in configs for key in yaml.safe_load(path.read_text(encoding="utf-8"))}
+    for name in overrides:
+        top = name.replace("::", "#").split("#")[0]
+        if top not in known:
+            near = difflib.get_close_matches(top, sorted(known), n=1)
+            advice = f"did you mean --{near[0]}?" if near else f"see the ids of {configs[0]}"
+            raise UserError(f"--{name}", f"wanted a flag of `train` or an id of its config, found neither; {advice}")
 
 
 def _near(path: Path) -> Path:

@@ -223,7 +223,7 @@ def _given_size(size: Sequence[int], dims: int) -> tuple[int, ...]:
 
 
 def _up(length: float) -> int:
-    return max(_STEP, math.ceil((length - _SLACK) / _STEP) * _STEP)
+    return max(2 * _STEP, math.ceil((length - _SLACK) / _STEP) * _STEP)
 
 
 def _working_size(fingerprint: Fingerprint, spacing: tuple[float, ...] | None, longest: int) -> tuple[int, ...]:
@@ -231,7 +231,7 @@ def _working_size(fingerprint: Fingerprint, spacing: tuple[float, ...] | None, l
     if spacing is None or fingerprint.extents is None:
         median = fingerprint.sizes.median
         scale = min(1.0, longest / max(median))
-        return tuple(min(longest, max(2 * _STEP, _up(n * scale))) for n in median)
+        return tuple(min(longest, _up(n * scale)) for n in median)
     return tuple(min(longest, _up(mm / step)) for mm, step in zip(fingerprint.extents.high, spacing, strict=True))
 
 

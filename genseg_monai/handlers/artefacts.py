@@ -1,4 +1,4 @@
-"""What a run leaves: the bundle folder around the trained weights, and ``run.json``, the record of how they came about."""
+"""What a run leaves: the bundle folder around the trained weights, and ``run.json``, how they came about."""
 
 from __future__ import annotations
 
@@ -102,7 +102,9 @@ class Forecast:
         if self.seconds is not None:
             engine.set_epochs(epochs_within(estimate, engine, self.seconds))
         costs = ", ".join(
-            f"{phase} {steps} x {estimate.seconds[phase]:.3g} s" for phase, steps in engine.schedule.steps.items() if steps
+            f"{phase} {steps} x {estimate.seconds[phase]:.3g} s"
+            for phase, steps in engine.schedule.steps.items()
+            if steps
         )
         total, peak = estimate.total(engine.schedule), estimate.peak_bytes / 2**30
         logger.info("expected: %.1f minutes, %.1f GiB at the peak (%s)", total / 60, peak, costs)
@@ -118,7 +120,9 @@ class RunRecord:
         facts: further entries.
     """
 
-    def __init__(self, output_dir: str | Path, dataset_dir: str, seed: int, facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, output_dir: str | Path, dataset_dir: str, seed: int, facts: Mapping[str, Any] | None = None
+    ) -> None:
         self.path, self.dataset_dir = Path(output_dir) / "run.json", str(dataset_dir)
         self.seed, self.facts = seed, dict(facts or {})
         self._started = time.time()

@@ -140,7 +140,7 @@ class StopOnDivergence:
 
     def __call__(self, engine: Engine) -> None:
         """Look at every scalar of the output."""
-        output = engine.state.output
+        output: Any = engine.state.output
         for name, value in (output[0] if isinstance(output, list) else output).items():
             if isinstance(value, Tensor) and value.numel() == 1 and ("loss" in name or "norm" in name):
                 number = float(value)

@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from genseg_monai._optional import require
+from genseg_monai.engines.schedule import Phase
 from genseg_monai.handlers.csv_log import CsvLog
 
 __all__ = ["History", "plot_history"]
@@ -29,7 +30,6 @@ class History:
         self.root, self.evaluator = Path(output_dir), evaluator
         self.log = CsvLog(self.root / "logs" / "history.csv", ["phase", *LOSSES, "validation"])
         self._values: dict[str, list[float]] = defaultdict(list)
-        self._scored = -1
 
     def attach(self, engine: Engine) -> None:
         """Register with a `GenSegTrainer`, after the ValidationHandler."""
@@ -47,11 +47,11 @@ class History:
     def _row(self, engine: Any) -> None:
         row: dict[str, object] = {name: sum(v) / len(v) for name, v in self._values.items()}
         self._values.clear()
-        if self.evaluator is not None and self.evaluator.state.iteration and self.evaluator.state.metrics:
-            epoch = self.evaluator.state.epoch
-            if epoch != self._scored:
-                self._scored = epoch
-                row["validation"] = float(self.evaluator.state.metrics[self.evaluator.state.key_metric_name])
+        # GenSeg's segmenter stands still while a baseline is trained
+        if self.evaluator is not None and engine.phase in (Phase.SEARCH, Phase.FINAL_FIT):
+            validation = self.evaluator.state
+            if validation.metrics and validation.epoch == engine.state.epoch:
+                row["validation"] = float(validation.metrics[validation.key_metric_name])
         self.log.append(engine.state.iteration, {"phase": engine.phase, **row})
 
     def _draw(self, engine: Any) -> None:

@@ -56,8 +56,8 @@ def draw_panel(columns: list[Tensor], titles: list[str], path: Path, zoom_to: in
     """Write a grid of pictures, one row a case.
 
     Args:
-        columns: images ``B C H W [D]`` in [0, 1] (1 or 3 channels, else the first) or masks ``B K H W [D]`` (titles that
-            contain "mask"); of a volume the middle slice is shown.
+        columns: images ``B C H W [D]`` in [0, 1] (1 or 3 channels, else the first) or masks ``B K H W [D]`` (titles
+            that contain "mask"); of a volume the middle slice is shown.
         titles: one a column.
         path: of the PNG file.
         zoom_to: least height of a tile in pixels.

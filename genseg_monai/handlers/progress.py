@@ -73,7 +73,7 @@ def _total(engine: Engine) -> int:
 
 
 def _loss(engine: Engine) -> float:
-    output = engine.state.output
+    output: Any = engine.state.output
     value = (output[0] if isinstance(output, list) else output)["loss"]
     return float(value.mean() if isinstance(value, Tensor) else value)
 
