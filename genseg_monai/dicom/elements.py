@@ -30,14 +30,10 @@ __all__ = ["Cleaner"]
 _PATIENT_ID, _ROI_NAME, _SEGMENT_LABEL, _TEXT_OBJECTS = 0x00100020, 0x30060026, 0x00620005, 0x00700008
 _CONTENT_LABEL, _CHARACTER_SET, _ACQUISITION_CONTEXT = 0x00700080, 0x00080005, 0x00400555
 _CODE, _SCHEME, _MEANING = 0x00080100, 0x00080102, 0x00080104
-# bytes that are pixels, look-up tables or coordinates; all others go
-_KEPT_BYTES = frozenset(
-    {
-        *(0x7FE00008, 0x7FE00009, 0x7FE00010),
-        *(0x00281201, 0x00281202, 0x00281203, 0x00281204, 0x00281221, 0x00281222, 0x00281223, 0x00283006),
-        *(0x00660016, 0x00660021, 0x00660023, 0x00660025, 0x00660029, 0x00660040, 0x00660041, 0x00660042, 0x00660043),
-    }
-)
+# bytes that are pixels; all others go, but for the tables of grey values and colours
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+# table -> its descriptor: number of entries, first value, bits of an entry
+_TABLES = {0x00281201: 0x00281101, 0x00281202: 0x00281102, 0x00281203: 0x00281103, 0x00283006: 0x00283002}
 # an overlay that marks a region: its size, place, kind and bits, but no text about it
 _OVERLAY = frozenset({0x0010, 0x0011, 0x0015, 0x0040, 0x0050, 0x0051, 0x0100, 0x0102, 0x3000})
 _TYPES = frozenset({0x00080008, 0x00089007})  # image type, frame type
@@ -110,7 +106,7 @@ class Cleaner:
             return None
         if tag.group >> 8 in (0x50, 0x60):
             return self._graphic(source, tag)
-        if not dictionary_has_tag(tag):
+        if not dictionary_has_tag(tag) or (depth and tag in _PIXELS):  # pixels inside a sequence: an icon
             return None
         vr, found = dictionary_VR(tag), source.get_item(tag)
         if isinstance(found, RawDataElement) and not _fits(found.VR, vr):
@@ -269,8 +265,22 @@ def _is_uid(text: str) -> bool:
 
 
 def _bytes(source: Dataset, tag: BaseTag) -> DataElement | None:
-    """Return pixels, tables and coordinates as a new element, and numbers that may be signed or not (US or SS)."""
+    """Return pixels, tables cut to the size of their descriptor, and numbers that may be signed or not (US or SS)."""
     element = source[tag]
+    if tag in _TABLES:
+        return _table(source, tag)
     if element.VR in ("US", "SS"):
         return element
-    return DataElement(tag, element.VR, element.value) if tag in _KEPT_BYTES and element.VR in BYTES else None
+    return DataElement(tag, element.VR, element.value) if tag in _PIXELS and element.VR in BYTES else None
+
+
+def _table(source: Dataset, tag: BaseTag) -> DataElement | None:
+    element, descriptor = source[tag], source.get(_TABLES[tag])
+    if descriptor is None or len(_many(descriptor.value)) != 3:
+        return None
+    entries, _, bits = (int(str(number)) for number in _many(descriptor.value))
+    entries = entries or 1 << 16
+    if element.VR in ("US", "SS"):
+        return DataElement(tag, element.VR, _many(element.value)[:entries])
+    size = entries * (2 if bits > 8 or len(element.value) >= 2 * entries else 1)
+    return DataElement(tag, "OW", bytes(element.value[: size + size % 2]))

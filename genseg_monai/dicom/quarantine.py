@@ -65,7 +65,7 @@ class Quarantined(UserError):
         return type(self), (self.reason,)
 
 
-_IMAGES = re.compile(r"Image Storage|^(Ultrasound|Enhanced US|Surface Segmentation)")
+_IMAGES = re.compile(r"Image Storage|^(Ultrasound|Enhanced US)")
 _STRUCTURES = "1.2.840.10008.5.1.4.1.1.481.3"
 _PASSED = {
     "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
