@@ -163,12 +163,13 @@ class _Worker:
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
-    def _exactly(self, size: int, deadline: float) -> bytearray:
-        data = bytearray(self._rest[:size])
-        self._rest = self._rest[size:]
-        while len(data) < size:
-            data += self._more(size - len(data), deadline)
-        return data
+    def _exactly(self, size: int, deadline: float) -> bytes:
+        parts, self._rest = [self._rest[:size]], self._rest[size:]
+        missing = size - len(parts[0])
+        while missing:
+            parts.append(self._more(missing, deadline))
+            missing -= len(parts[-1])
+        return b"".join(parts)
 
 
 def _fault(header: ImageHeader, what: str) -> SeriesError:

@@ -52,7 +52,7 @@ class Limits:
         seconds: time for the decoding of one file.
     """
 
-    steps: int = 4_000_000
+    steps: int = 1_500_000
     header_bytes: int = 512 << 20
     inflated_bytes: int = 512 << 20
     file_pixels_bytes: int = 4 << 30
