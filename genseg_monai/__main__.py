@@ -29,6 +29,11 @@ COMMANDS = {
     "predict": ("predict", "segment images with a trained bundle"),
     "evaluate": ("evaluate", "score a trained bundle on held-out cases"),
     "generate": ("generate", "make images for masks with a trained bundle"),
+    "pacs-check": ("pacs_check", "ask an archive whether it answers, by every route of its settings"),
+    "pull": ("pull", "fetch series and annotations from an archive into a de-identified data set"),
+    "push": ("push", "send segmentations to an archive"),
+    "deidentify": ("deidentify", "take the identity out of DICOM files"),
+    "convert": ("convert", "turn DICOM files into a data set that train reads"),
 }
 
 

@@ -178,3 +178,9 @@ def test_readme_command_exists(command: str) -> None:
 def test_readme_pictures_exist() -> None:
     for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", _read(ROOT / "README.md")):
         assert (ROOT / path).is_file(), f"{path} is shown in README and is not there"
+
+
+def test_every_package_is_installed() -> None:
+    held = tomllib.loads(_read(ROOT / "pyproject.toml"))["tool"]["setuptools"]["packages"]
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "genseg_monai").rglob("__init__.py")}
+    assert found == {name for name in held if "_shipped" not in name}
