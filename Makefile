@@ -29,8 +29,8 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r $<
 	@touch $@ $(VENV)/.installed
 
-train: $(VENV)/.installed  ## train on the phantom (about 3 minutes on two cores), results in runs/phantom
-	$(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml --output_dir runs/phantom
+train: $(VENV)/.installed  ## train on the phantom (at most 3 minutes on two cores), results in runs/phantom; again: go on
+	$(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml --output_dir runs/phantom --resume True
 
 test: $(VENV)/.installed-dev  ## run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest -n $(JOBS)

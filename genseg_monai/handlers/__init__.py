@@ -10,6 +10,7 @@ from genseg_monai.handlers.final_scores import FinalScores, run_summary
 from genseg_monai.handlers.history import History
 from genseg_monai.handlers.panel import SamplePanel
 from genseg_monai.handlers.progress import Progress
+from genseg_monai.handlers.run_log import RunLog
 
 __all__ = [
     "ArchitectureLog",
@@ -21,6 +22,7 @@ __all__ = [
     "History",
     "Progress",
     "Resume",
+    "RunLog",
     "RunRecord",
     "SamplePanel",
     "StopOnDivergence",
