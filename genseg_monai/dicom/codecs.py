@@ -7,6 +7,7 @@ every file. Decoders are pinned (DICOM PS3.5, annex A.4 names the syntaxes).
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sys
@@ -39,9 +40,8 @@ def main() -> None:
     """Answer requests until stdin ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a codec prints must not get between the answers
-    import pydicom.pixels  # the slow part of the start
-
-    del pydicom
+    with contextlib.suppress(ImportError):  # the slow part of the start
+        importlib.import_module("pydicom.pixels")
     answers.write(b"ready\n")
     answers.flush()
     for line in sys.stdin:
@@ -63,10 +63,14 @@ def _frames(request: dict[str, Any]) -> Iterator[np.ndarray]:
         yield from _by_gdcm(request["path"], request["frames"])
         return
     import pydicom
-    from pydicom.pixels import get_decoder
 
     data = pydicom.dcmread(request["path"], force=True)
     data.SamplesPerPixel = data.get("SamplesPerPixel") or 1
+    try:
+        from pydicom.pixels import get_decoder
+    except ImportError:  # pydicom 2 chooses the decoder itself
+        yield from data.pixel_array.reshape(request["frames"], data.Rows, data.Columns)
+        return
     codec = get_decoder(request["syntax"])
     for index in range(request["frames"]):
         yield codec.as_array(data, index=index, raw=True, decoding_plugin=decoder)[0]

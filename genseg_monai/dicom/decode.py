@@ -25,6 +25,7 @@ from genseg_monai.dicom.codecs import DECODERS
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
 from genseg_monai.dicom.header import NATIVE, Limits
 from genseg_monai.dicom.image import ImageHeader
+from genseg_monai.errors import UserError
 
 __all__ = ["check_syntax", "decode_files"]
 
@@ -82,7 +83,8 @@ class _Worker:
     """One process that decodes; after any trouble it is killed and not used again."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": _PACKAGES}
+        paths = os.pathsep.join(filter(None, (_PACKAGES, os.environ.get("PYTHONPATH", ""))))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "genseg_monai.dicom.codecs"],
             stdin=subprocess.PIPE,
@@ -93,9 +95,13 @@ class _Worker:
         )
         self.owner = os.getpid()
         self._rest = b""
-        if self._line(time.monotonic() + _START_SECONDS) != b"ready":
+        try:
+            self._line(time.monotonic() + _START_SECONDS)  # "ready"
+        except (EOFError, TimeoutError):
             self.kill()
-            raise RuntimeError("the decoding process did not start")
+            raise UserError(
+                "pydicom", "wanted a process for the decoders, it did not start; check the installation"
+            ) from None
 
     def frames(self, header: ImageHeader, limits: Limits) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (frame, stored values) of one file."""
