@@ -160,7 +160,7 @@ def _ct(size: int, random: _Random) -> tuple[npt.NDArray[np.int16], npt.NDArray[
     wide, deep = random.uniform(0.78, 0.92), random.uniform(0.58, 0.72)
     outline = 1 - np.sqrt((x / wide) ** 2 + (y / deep) ** 2 + 0.08 * z**2) + 0.015 * _smooth(shape, random, 0.2)
     fat = random.uniform(0.06, 0.16)
-    soft, organ = random.uniform(35, 55), random.uniform(60, 110)
+    soft, organ = random.uniform(35, 55), random.uniform(80, 115)
     volume[outline > 0] = -100
     volume[outline > fat] = soft
     # fat between the organs, then the neighbours: spleen and bowel as dense as the organ or nearly so
@@ -173,22 +173,22 @@ def _ct(size: int, random: _Random) -> tuple[npt.NDArray[np.int16], npt.NDArray[
     volume[(spine > 0) & (outline > fat)] = random.uniform(180, 280)
     volume[spine > 0.35] = random.uniform(120, 160)
     centre = (*_jitter((0.36, 0.08), random, 0.06), random.uniform(-0.15, 0.15))
-    liver = _blob((x, y, z), centre, random.uniform(0.36, 0.44), random, lobes=0.14, flat=random.uniform(0.75, 0.95))
+    liver = _blob((x, y, z), centre, random.uniform(0.42, 0.5), random, lobes=0.14, flat=random.uniform(0.75, 0.95))
     is_organ = (liver > 0) & inside & (spine <= 0)
     volume[is_organ] = organ
     volume[is_organ & (np.abs(_smooth(shape, random, 0.08)) < 0.06)] = organ + random.uniform(15, 40)  # vessels
     label = is_organ.astype(np.uint8)
     for _ in range(random.integers(1, 4)):
         seat = tuple(float(c) for c in np.asarray(centre) + random.uniform(-0.22, 0.22, 3))
-        lesion = _blob((x, y, z), seat, random.uniform(0.09, 0.17), random, lobes=0.12)
+        lesion = _blob((x, y, z), seat, random.uniform(0.13, 0.23), random, lobes=0.12)
         where = is_organ & (lesion > 0)
-        dense = organ + random.choice([-55.0, -40.0, -28.0, 35.0], p=[0.3, 0.3, 0.25, 0.15])
+        dense = random.choice([-5.0, 15.0, organ - 45, organ + 55], p=[0.3, 0.3, 0.2, 0.2])  # fluid, or tumour
         edge = np.clip(lesion / 0.2, 0, 1)
         volume[where] = (organ + (dense - organ) * (0.6 + 0.4 * edge))[where]
         label[where] = 2
     volume = ndimage.gaussian_filter(volume, (0.6, 0.6, 0.4))
     noise = ndimage.gaussian_filter(random.standard_normal(shape), (0.7, 0.7, 0.3))
-    volume += random.uniform(14, 26) * noise / noise.std() + 8 * _smooth(shape, random, 0.25) * (outline > 0)
+    volume += random.uniform(10, 20) * noise / noise.std() + 8 * _smooth(shape, random, 0.25) * (outline > 0)
     return np.rint(np.clip(volume, -1024, 1500)).astype(np.int16), label
 
 

@@ -203,25 +203,8 @@ def _read_picture(path: Path, pixels_of: Any) -> _Array:
     except UserError:
         raise
     except Exception as error:  # a broken file can make a decoder fail in any way
-        if path.suffix.lower() in {".tif", ".tiff"}:
-            return _read_tiff(path)
         raise _unreadable(path, error) from error
     return array
-
-
-def _read_tiff(path: Path) -> _Array:
-    """Read what Pillow does not know: colours of floating point and rare compressions."""
-    try:
-        import tifffile  # comes with scikit-image
-
-        pixels: _Array = np.asarray(tifffile.imread(path))
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    if pixels.ndim == 3 and pixels.shape[-1] == 4:
-        pixels = pixels[..., :3]
-    if not (pixels.ndim == 2 or pixels.ndim == 3 and pixels.shape[-1] in {1, 3}):
-        raise UserError(path, f"wanted one grey or RGB picture, got an array of {_by(pixels.shape)}; convert it to PNG")
-    return pixels
 
 
 def _read_nifti(path: Path) -> tuple[_Array, _Array, dict[str, Any]]:

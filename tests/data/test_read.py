@@ -48,16 +48,6 @@ def test_colours_come_first_and_alpha_does_not_count(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(CaseReader(), tmp_path / "la.png")[0], GREY)
 
 
-def test_colours_deeper_than_eight_bit(tmp_path: Path) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    deep = RNG.integers(0, 65536, (5, 7, 3), dtype=np.uint16)
-    tifffile.imwrite(tmp_path / "d.tif", deep, photometric="rgb")
-    np.testing.assert_array_equal(read(CaseReader(), tmp_path / "d.tif"), (deep >> 8).transpose(2, 0, 1))
-    real = RNG.normal(size=(5, 7, 3)).astype(np.float32)  # Pillow has no such thing
-    tifffile.imwrite(tmp_path / "f.tif", real, photometric="rgb")
-    np.testing.assert_array_equal(read(CaseReader(), tmp_path / "f.tif"), real.transpose(2, 0, 1))
-
-
 def test_channels_are_made_on_demand(tmp_path: Path) -> None:
     grey, colour = picture(tmp_path / "g.png", GREY), picture(tmp_path / "c.png", COLOUR)
     assert (read(CaseReader(channels=3), grey) == GREY).all()
