@@ -134,7 +134,7 @@ def propose_plan(
     Args:
         cases: training cases; `image` and `label` are enough.
         label_values: raw value -> class index, where it is not plain from the labels.
-        size: working size instead of the proposed one; rounded up to multiples of 16.
+        size: working size instead of the proposed one; rounded up to multiples of 16, at least 32.
         modality: ``CT``, ``MR`` or another; as the files say, or told by the intensities, if None.
         device: ``cuda`` proposes larger working sizes: at most 256 instead of 128 pixels, 128 instead of 64 voxels.
 

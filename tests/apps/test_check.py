@@ -20,7 +20,7 @@ def test_a_good_set_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "spacing: 2 x 2 x 3 mm; axes RAS",
         "label value 2: 1.25 % of voxels, in 6 cases",
         "split: 5 train, 1 validate, 0 test",
-        "working size: 16 x 16 x 16, 2 x 2 x 3 mm",
+        "working size: 32 x 32 x 32, 2 x 2 x 3 mm",
         "classes: 0 background (from 0), 1 liver (from 1), 2 tumour (from 2)",
         "0.5 to 99.5 (% of each image) become 0 to 1; modality MR",
     ):

@@ -71,7 +71,7 @@ def test_names_come_from_the_data_set(tmp_path: Path) -> None:
     plan = propose_plan(find_cases(volumes(tmp_path)))
     assert plan.classes == ("background", "liver", "tumour")
     assert (plan.modality, plan.normalisation) == ("MR", "percentile")
-    assert (plan.size, plan.spacing) == ((16, 16, 16), (2.0, 2.0, 3.0))
+    assert (plan.size, plan.spacing) == ((32, 32, 32), (2.0, 2.0, 3.0))
 
 
 def test_axes_are_counted_in_patient_order(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_axes_are_counted_in_patient_order(tmp_path: Path) -> None:
     assert plan.spacing == (1.0, 2.0, 4.0)
     volume(tmp_path / "imagesTr" / "v0.nii.gz", np.zeros((40, 12, 8)), stored)
     volume(tmp_path / "labelsTr" / "v0.nii.gz", np.eye(40, 12, dtype=np.uint8)[..., None].repeat(8, -1), stored)
-    assert propose_plan(find_cases(tmp_path)).size == (16, 48, 16)
+    assert propose_plan(find_cases(tmp_path)).size == (32, 48, 32)
 
 
 def test_a_volume_too_large_gets_coarser_finest_axes_first(tmp_path: Path) -> None:
@@ -93,8 +93,8 @@ def test_a_volume_too_large_gets_coarser_finest_axes_first(tmp_path: Path) -> No
             np.diag([0.5, 0.5, 6, 1]),
         )
     plan = propose_plan(find_cases(tmp_path))
-    assert (plan.size, plan.spacing) == ((64, 64, 16), (2.0, 2.0, 6.0))
-    assert propose_plan(find_cases(tmp_path), device="cuda").size == (128, 128, 16)
+    assert (plan.size, plan.spacing) == ((64, 64, 32), (2.0, 2.0, 6.0))
+    assert propose_plan(find_cases(tmp_path), device="cuda").size == (128, 128, 32)
 
 
 def test_ct_gets_a_window(tmp_path: Path) -> None:
