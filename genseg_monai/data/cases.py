@@ -26,7 +26,7 @@ __all__ = ["data_folder", "find_cases", "find_images", "list_cases"]
 logger = logging.getLogger(__name__)
 
 _PHANTOM = "phantom://"
-_VERSION = 2  # of what draw_phantom draws: a cached drawing of another version is not used
+_VERSION = 3  # of what draw_phantom draws: a cached drawing of another version is not used
 _NUMBERED = re.compile(r"^(?P<case>.+)_\d{4}$")
 
 

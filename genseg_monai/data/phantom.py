@@ -178,11 +178,11 @@ def _ct(size: int, random: _Random) -> tuple[npt.NDArray[np.int16], npt.NDArray[
     volume[is_organ] = organ
     volume[is_organ & (np.abs(_smooth(shape, random, 0.08)) < 0.06)] = organ + random.uniform(15, 40)  # vessels
     label = is_organ.astype(np.uint8)
-    for _ in range(random.integers(1, 4)):
-        seat = tuple(float(c) for c in np.asarray(centre) + random.uniform(-0.22, 0.22, 3))
-        lesion = _blob((x, y, z), seat, random.uniform(0.13, 0.23), random, lobes=0.12)
+    for _ in range(random.integers(1, 3)):
+        seat = tuple(float(c) for c in np.asarray(centre) + random.uniform(-0.18, 0.18, 3))
+        lesion = _blob((x, y, z), seat, random.uniform(0.17, 0.27), random, lobes=0.1)
         where = is_organ & (lesion > 0)
-        dense = random.choice([-5.0, 15.0, organ - 45, organ + 55], p=[0.3, 0.3, 0.2, 0.2])  # fluid, or tumour
+        dense = random.choice([-5.0, 15.0, organ - 45, organ + 60], p=[0.4, 0.35, 0.05, 0.2])  # fluid, or tumour
         edge = np.clip(lesion / 0.2, 0, 1)
         volume[where] = (organ + (dense - organ) * (0.6 + 0.4 * edge))[where]
         label[where] = 2
