@@ -17,6 +17,7 @@ from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
 from genseg_monai.errors import UserError
+from genseg_monai.networks.padded_depth import PaddedConv3d, PaddedConvTranspose3d
 
 __all__ = ["CandidateKind", "CandidateSpec", "SearchSpace", "candidates", "make_candidate"]
 
@@ -144,4 +145,6 @@ def make_candidate(
     if transposed:
         # so that the output has stride times the size of the input
         settings["output_padding"] = spec.stride + 2 * spec.padding - spec.extent
+    if spatial_dims == 3:
+        convolution = PaddedConvTranspose3d if transposed else PaddedConv3d
     return nn.Sequential(OrderedDict(conv=convolution(*channels, spec.kernel, **settings)))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from genseg_monai.networks.candidates import CandidateKind, CandidateSpec, SearchSpace, candidates
 from genseg_monai.networks.collapsing import collapse, embed, live_taps, window
+from genseg_monai.networks.padded_depth import convolve, convolve_transposed
 
 __all__ = ["CandidateSpec", "MixedConv", "SearchSpace", "candidates", "collapse", "embed"]
 
@@ -66,7 +67,6 @@ class MixedConv(nn.Module):
         self.stride = self.specs[0].stride
         self.window, self.padding = window(self.specs)
         self.transposed = transposed
-        self._convolve = getattr(F, f"conv{'_transpose' if transposed else ''}{spatial_dims}d")
         self.alpha = nn.Parameter(torch.zeros(len(self.specs)))
         channels = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         last = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
@@ -114,7 +114,10 @@ class MixedConv(nn.Module):
         weight, bias = self.collapsed(x.shape[2:]) if kernel is None else kernel
         # a kernel without its dead taps has lost as many at either end
         padding = [self.padding - (self.window - side) // 2 for side in weight.shape[2:]]
-        return self._convolve(x, weight, bias, self.stride, padding)
+        if len(padding) == 2:
+            return (F.conv_transpose2d if self.transposed else F.conv2d)(x, weight, bias, self.stride, padding)
+        run = convolve_transposed if self.transposed else convolve
+        return run(x, weight, bias, [self.stride] * 3, padding, [1] * 3)
 
     def extra_repr(self) -> str:
         """Name the candidates."""
