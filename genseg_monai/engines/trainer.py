@@ -238,7 +238,7 @@ class GenSegTrainer(Trainer):
 
     def to_masks(self, labels: Tensor) -> Tensor:
         """Return one-hot masks ``B K H W [D]`` of class indices ``B 1 H W [D]``."""
-        return one_hot(labels.long(), self.classes, dim=1)
+        return one_hot(labels.long(), self.classes, dtype=self.loader.cases.images.dtype, dim=1)
 
     def warp(self, masks: Tensor) -> Tensor:
         """Return A(M): the masks under fresh random affine maps, ``B K H W [D]``."""

@@ -50,6 +50,7 @@ def make_trainer(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     loss: Any = None,
+    sgd: bool = False,
     **arguments: Any,
 ) -> GenSegTrainer:
     """Build a trainer; the same arguments build the same one to the bit.
@@ -62,6 +63,7 @@ def make_trainer(
         seed: of the weights.
         dtype: of networks and images.
         loss: of the segmenter.
+        sgd: give segmenter and generator plain gradient descent instead of Adam.
         **arguments: of `GenSegTrainer`.
     """
     torch.manual_seed(seed)
@@ -71,16 +73,18 @@ def make_trainer(
     network = make_network(dims, kind).to(dtype)
     generator = SearchableGenerator(dims, 2, 1, size, base_width=2, depth=2).to(dtype)
     discriminator = PatchDiscriminator(dims, 1, 2, width=4, layers=1).to(dtype)
+    weights = list(generator.weight_parameters().values())
+    descend = torch.optim.SGD
     given = {"max_epochs": EPOCHS, "epoch_length": LENGTH, "augment": BatchAugment()} | arguments
     return GenSegTrainer(
         device="cpu",
         train_data_loader=ResidentLoader(cases, batch_size=2, seed=seed),
         network=network,
-        optimizer=torch.optim.AdamW(network.parameters(), 1e-2),
+        optimizer=(descend if sgd else torch.optim.AdamW)(network.parameters(), 1e-2),
         loss_function=loss or SegmentationLoss(),
         generator=generator,
         discriminator=discriminator,
-        generator_optimizer=torch.optim.Adam(generator.weight_parameters().values(), 1e-3, betas=(0.5, 0.999)),
+        generator_optimizer=descend(weights, 1e-3) if sgd else torch.optim.Adam(weights, 1e-3, betas=(0.5, 0.999)),
         discriminator_optimizer=torch.optim.Adam(discriminator.parameters(), 1e-3, betas=(0.5, 0.999)),
         arch_optimizer=torch.optim.Adam(generator.arch_parameters().values(), 1e-2, betas=(0.5, 0.999)),
         adversarial_loss=AdversarialLoss(),
