@@ -42,6 +42,7 @@ class ArchitectureLog:
 
     def _first(self, engine: Any) -> None:
         if engine.phase is Phase.SEARCH and self.log is not None:
+            self.log.cut(after=engine.state.iteration - 1)  # a run resumed right here has written this row before
             self.log.append(engine.state.iteration, _shares(engine))
 
     def _row(self, engine: Any) -> None:

@@ -29,22 +29,29 @@ class TrainingDiverged(RunFailed):
     """A loss is not a finite number any more."""
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of ``folder``, the oldest first."""
+    found = {int(match[1]): path for path in folder.glob("iteration_*.pt") if (match := _NAME.fullmatch(path.name))}
+    return [found[iteration] for iteration in sorted(found)]
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint of ``folder`` by its iteration, ``None`` where there is none."""
-    found = {int(match[1]): path for path in folder.glob("iteration_*.pt") if (match := _NAME.fullmatch(path.name))}
-    return found[max(found)] if found else None
+    found = checkpoints(folder)
+    return found[-1] if found else None
 
 
 class Resume:
-    """Continue from the newest checkpoint. Put it first among the handlers.
+    """Continue from the newest checkpoint that can be read. Put it first among the handlers.
 
     Args:
         folder: of the checkpoints.
         wanted: continue if there is one; if not wanted, a folder that holds one is refused, so that nothing is lost.
+        renew: if not wanted, drop the old checkpoints instead and start again.
     """
 
-    def __init__(self, folder: str | Path, *, wanted: bool = False) -> None:
-        self.folder, self.wanted = Path(folder), wanted
+    def __init__(self, folder: str | Path, *, wanted: bool = False, renew: bool = False) -> None:
+        self.folder, self.wanted, self.renew = Path(folder), wanted, renew
 
     def attach(self, engine: Engine) -> None:
         """Register with a `GenSegTrainer`."""
@@ -52,14 +59,32 @@ class Resume:
 
     def __call__(self, engine: Engine) -> None:
         """Load the state before the first iteration."""
-        newest = latest_checkpoint(self.folder)
-        if newest is None:
-            return
-        if not self.wanted:
+        for left_by_a_killed_run in self.folder.glob(".*.iteration_*.pt"):
+            left_by_a_killed_run.unlink()
+        found = checkpoints(self.folder)
+        if self.wanted:
+            self._continue(engine, found)
+        elif self.renew:
+            for path in found:
+                path.unlink()
+        elif found:
             advice = "resume it, or give another output folder"
             raise UserError(str(self.folder), f"wanted an empty folder, found the checkpoints of another run: {advice}")
-        load_state(engine, load_file(newest))  # type: ignore[arg-type]
-        logger.info("resumed from %s", newest.name)
+
+    def _continue(self, engine: Engine, found: list[Path]) -> None:
+        for path in reversed(found):
+            try:
+                state = load_file(path)
+            except UserError as problem:
+                logger.warning("%s", problem)
+                continue
+            load_state(engine, state)  # type: ignore[arg-type]
+            logger.info("resumed from %s", path.name)
+            return
+        if found:
+            raise UserError(
+                str(self.folder), "none of its checkpoints can be read: remove it, to start from the beginning"
+            )
 
 
 class Checkpointer:
@@ -88,12 +113,17 @@ class Checkpointer:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._pass_on)
 
     def save(self, engine: Engine) -> None:
-        """Write the present state, then drop all but the newest files."""
-        save_file(take_state(engine), self.folder / f"iteration_{engine.state.iteration}.pt")  # type: ignore[arg-type]
-        numbered = sorted(
-            (int(match[1]), path) for path in self.folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))
-        )
-        for _, path in numbered[: -self.keep]:
+        """Write the present state, then drop all but the newest files.
+
+        Raises:
+            TrainingDiverged: a weight is not a finite number; nothing is written.
+        """
+        state = take_state(engine)  # type: ignore[arg-type]
+        for name in ("network", "generator", "discriminator", "baseline"):
+            if not all(bool(value.isfinite().all()) for value in (state[name] or {}).values()):
+                raise _diverged(f"weights of the {name}", "not finite", engine, self.folder)
+        save_file(state, self.folder / f"iteration_{engine.state.iteration}.pt")
+        for path in checkpoints(self.folder)[: -self.keep]:
             path.unlink()
 
     def _listen(self, engine: Engine) -> None:
@@ -145,7 +175,10 @@ class StopOnDivergence:
             if isinstance(value, Tensor) and value.numel() == 1 and ("loss" in name or "norm" in name):
                 number = float(value)
                 if not math.isfinite(number) or abs(number) > self.bound:
-                    good = latest_checkpoint(self.folder)
-                    advice = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
-                    problem = f"{number} at iteration {engine.state.iteration}; {advice}; try a lower learning rate"
-                    raise TrainingDiverged(name, problem)
+                    raise _diverged(name, str(number), engine, self.folder)
+
+
+def _diverged(what: str, value: str, engine: Engine, folder: Path) -> TrainingDiverged:
+    good = latest_checkpoint(folder)
+    advice = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
+    return TrainingDiverged(what, f"{value} at iteration {engine.state.iteration}; {advice}; try a lower learning rate")
