@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 # processes of the tests; each uses one thread
 JOBS ?= 2
 
-.PHONY: help train test lint format types bench clean
+.PHONY: help train test lint format types bench bundle clean
 
 help:  ## list the jobs
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -49,6 +49,9 @@ types: $(VENV)/.installed-dev  ## check the types alone
 
 bench: $(VENV)/.installed  ## measure the cost of one iteration (benchmarks/step_cost.py)
 	$(BIN)/python benchmarks/step_cost.py --sizes 128 --batches 2 --widths 32,64 --threads 1
+
+bundle: $(VENV)/.installed  ## draw the untrained weights that the bundle ships, bundle/models/model.pt, anew
+	$(BIN)/python -c 'from genseg_monai.engines.bundle_folder import write_initial_weights as write; write("bundle")'
 
 clean:  ## remove the environment and the caches; runs/ stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -12,18 +12,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from genseg_monai._atomic import whole_file
 from genseg_monai.data.bundle_files import copy_bundle, describe, write_block
+from genseg_monai.engines.state import save_file
 
-__all__ = ["DATASET_PLACEHOLDER", "locate_bundle", "merged_config", "write_bundle"]
+__all__ = ["DATASET_PLACEHOLDER", "locate_bundle", "merged_config", "write_bundle", "write_initial_weights"]
 
 DATASET_PLACEHOLDER = "DATASET_DIR"
 """Stands for the data folder in the configs of a finished run, which hold no path of the machine that made them."""
 
 _LOCATE = "$genseg_monai.engines.locate_bundle()"
+
 
 def _callers(kind: type) -> Iterator[Any]:
     """Yield every ``self`` of ``kind`` among the callers, the nearest first."""
@@ -53,7 +56,11 @@ def merged_config() -> dict[str, Any]:
 
 
 def write_bundle(
-    source: str | Path, target: str | Path, config: Mapping[str, Any], plan: Mapping[str, Any], shared: Mapping[str, Any]
+    source: str | Path,
+    target: str | Path,
+    config: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    shared: Mapping[str, Any],
 ) -> None:
     """Write everything of a bundle but the weights.
 
@@ -80,3 +87,12 @@ def write_bundle(
             if name in held:
                 write_block(path, name, value)
     describe(target / "configs" / "metadata.json", plan)
+
+
+def write_initial_weights(bundle: str | Path, seed: int = 0) -> None:
+    """Write ``models/model.pt`` of a bundle that has not been trained: its segmenter as ``seed`` draws it."""
+    torch.manual_seed(seed)
+    parser = ConfigParser()
+    parser.read_config(str(Path(bundle) / "configs" / "inference.yaml"))
+    network = parser.get_parsed_content("network_def")
+    save_file(network.state_dict(), Path(bundle) / "models" / "model.pt")

@@ -106,8 +106,9 @@ def _plain(value: Any) -> Any:
 
 def save_file(content: Any, path: Path) -> None:
     """Write ``content`` so that ``path`` holds either the old or the whole new file, whatever happens."""
-    with whole_file(path) as temporary:
-        torch.save(content, temporary)
+    # through a stream: given a path, torch writes the file's name into it, and equal contents differ
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def load_file(path: Path, device: torch.device | str = "cpu") -> Any:
