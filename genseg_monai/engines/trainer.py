@@ -30,6 +30,7 @@ from genseg_monai.engines.players import Players
 from genseg_monai.engines.schedule import BASELINES, Phase, Schedule
 from genseg_monai.engines.settings import LoopSettings
 from genseg_monai.engines.stages import Adversarial, Observer
+from genseg_monai.errors import UserError
 from genseg_monai.transforms import WarpRanges, apply_warp, draw_warp
 
 __all__ = ["GenSegTrainer"]
@@ -160,7 +161,10 @@ class GenSegTrainer(Trainer):
         """Divide the training cases, by patient, into those of stages I and II and those of stage III."""
         everyone = list(range(len(self.loader.cases)))
         if given is not None:
-            return [i for i in everyone if i not in set(given)], list(given)
+            train = [i for i in everyone if i not in set(given)]
+            if not given or not train or not set(given) <= set(everyone):
+                raise UserError("search_cases", f"wanted some of the {len(everyone)} case numbers, got {list(given)}")
+            return train, list(given)
         if self.schedule.steps[Phase.SEARCH] == 0 or self.settings.outer_every == 0:
             return everyone, everyone
         cases = [{"case": str(i), "group": group} for i, group in enumerate(self.loader.cases.groups)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 import signal
 import threading
@@ -12,11 +11,11 @@ from types import FrameType
 from typing import Any
 
 from ignite.engine import Engine, Events
-from torch import Tensor
 
 from genseg_monai._outcome import RunFailed
 from genseg_monai.engines.state import load_file, load_state, save_file, take_state
 from genseg_monai.errors import UserError
+from genseg_monai.handlers.scalars import scalars
 
 __all__ = ["Checkpointer", "Resume", "StopOnDivergence", "TrainingDiverged", "latest_checkpoint"]
 
@@ -170,12 +169,9 @@ class StopOnDivergence:
 
     def __call__(self, engine: Engine) -> None:
         """Look at every scalar of the output."""
-        output: Any = engine.state.output
-        for name, value in (output[0] if isinstance(output, list) else output).items():
-            if isinstance(value, Tensor) and value.numel() == 1 and ("loss" in name or "norm" in name):
-                number = float(value)
-                if not math.isfinite(number) or abs(number) > self.bound:
-                    raise _diverged(name, str(number), engine, self.folder)
+        for name, number in scalars(engine).items():
+            if ("loss" in name or "norm" in name) and not abs(number) <= self.bound:
+                raise _diverged(name, str(number), engine, self.folder)
 
 
 def _diverged(what: str, value: str, engine: Engine, folder: Path) -> TrainingDiverged:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
-from torch import Tensor
 
 from genseg_monai._optional import require
 from genseg_monai.engines.schedule import Phase
 from genseg_monai.handlers.csv_log import CsvLog
+from genseg_monai.handlers.scalars import scalars
 
 __all__ = ["History", "plot_history"]
 
@@ -39,10 +39,9 @@ class History:
         engine.add_event_handler(Events.COMPLETED, self._draw)
 
     def _note(self, engine: Any) -> None:
-        output = engine.state.output
-        for name, value in (output[0] if isinstance(output, list) else output).items():
-            if name in LOSSES and isinstance(value, Tensor) and value.numel() == 1:
-                self._values[name].append(float(value))
+        for name, value in scalars(engine).items():
+            if name in LOSSES:
+                self._values[name].append(value)
 
     def _row(self, engine: Any) -> None:
         row: dict[str, object] = {name: sum(v) / len(v) for name, v in self._values.items()}

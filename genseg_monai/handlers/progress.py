@@ -8,8 +8,9 @@ import time
 from typing import Any
 
 from ignite.engine import Engine, Events
-from torch import Tensor
 from tqdm import tqdm
+
+from genseg_monai.handlers.scalars import scalars
 
 __all__ = ["Progress"]
 
@@ -52,7 +53,7 @@ class Progress:
         self._bar.update(1)
         if not self._bar.disable:
             self._bar.set_description(str(engine.phase))  # type: ignore[attr-defined]
-            self._bar.set_postfix_str(f"loss {_loss(engine):.3f}", refresh=False)
+            self._bar.set_postfix_str(f"loss {scalars(engine)['loss']:.3f}", refresh=False)
 
     def _report(self, engine: Engine) -> None:
         every = self.epochs or max(1, (engine.state.max_epochs or 1) // 20)
@@ -61,7 +62,9 @@ class Progress:
             rate = (time.monotonic() - self._start[1]) / max(done - self._start[0], 1)
             phase = engine.phase  # type: ignore[attr-defined]
             left = _minutes(rate * (total - done))
-            logger.info("%s: iteration %d of %d, loss %.3f, about %s left", phase, done, total, _loss(engine), left)
+            logger.info(
+                "%s: iteration %d of %d, loss %.3f, about %s left", phase, done, total, scalars(engine)["loss"], left
+            )
 
     def _close(self, engine: Engine) -> None:
         if self._bar is not None:
@@ -70,12 +73,6 @@ class Progress:
 
 def _total(engine: Engine) -> int:
     return (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
-
-
-def _loss(engine: Engine) -> float:
-    output: Any = engine.state.output
-    value = (output[0] if isinstance(output, list) else output)["loss"]
-    return float(value.mean() if isinstance(value, Tensor) else value)
 
 
 def _minutes(seconds: float) -> str:
