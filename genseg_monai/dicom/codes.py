@@ -1,16 +1,22 @@
 """Coded meanings and colours of classes, for DICOM SEG.
 
-Names that are in SNOMED CT's part of DICOM (PS3.16, CID 7150 to 7199) get its codes; others get a code of this
-project's own scheme, which says no more than the name does.
+Names that are in SNOMED CT's part of DICOM (PS3.16, CID 7150 to 7199) get its codes; others get those the user gives
+(`load_codes`), or else a code of this project's own scheme, which says no more than the name does.
 """
 
 from __future__ import annotations
 
 import colorsys
 import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Code", "Meaning", "colour_of", "meaning_of"]
+import yaml
+
+from genseg_monai.errors import UserError
+
+__all__ = ["Code", "Meaning", "colour_of", "load_codes", "meaning_of"]
 
 
 class Code(NamedTuple):
@@ -22,10 +28,12 @@ class Code(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """What a segment is: its category and its type."""
+    """What a segment is: its category, its type, where it lies, and the red, green and blue it is shown in."""
 
     category: Code
     type: Code
+    region: Code | None = None
+    colour: tuple[int, int, int] | None = None
 
 
 _ANATOMY = Code("123037004", "SCT", "Anatomical Structure")
@@ -80,3 +88,61 @@ def colour_of(number: int) -> tuple[int, int, int]:
     hue = (number * 0.618034) % 1.0  # the golden ratio spreads any count of hues
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def load_codes(given: Mapping[str, object] | Path | str, classes: Sequence[str]) -> dict[str, Meaning]:
+    """Read the codes a user gives classes.
+
+    A code is written as value, scheme and meaning with spaces between, such as ``10200004 SCT Liver``. A class has a
+    `type`, and may have a `category`, a `region` (of a lesion: the organ) and a `colour` as ``[red, green, blue]``.
+
+    Args:
+        given: class -> what it is; or a YAML file of that.
+        classes: names of the classes; the file may not have others.
+
+    Raises:
+        UserError: the file cannot be read, or holds something else.
+
+    Example:
+        >>> codes = load_codes({"tumour": {"type": "4147007 SCT Mass", "region": "10200004 SCT Liver"}}, ["tumour"])
+        >>> codes["tumour"].type.meaning, codes["tumour"].region.meaning
+        ('Mass', 'Liver')
+    """
+    where: object = "codes"
+    if isinstance(given, Path | str):
+        where = given
+        try:
+            given = yaml.safe_load(Path(given).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UserError(where, f"wanted a readable YAML file, got {type(error).__name__}; correct it") from None
+    if not isinstance(given, Mapping) or not given:
+        raise UserError(
+            where, "wanted classes with codes, got something else; write {liver: {type: 10200004 SCT Liver}}"
+        )
+    strange = [str(name) for name in given if name not in classes]
+    if strange:
+        raise UserError(where, f"wanted classes of the bundle ({', '.join(classes)}), got {', '.join(strange)}")
+    return {str(name): _meaning(str(name), one, where) for name, one in given.items()}
+
+
+def _meaning(name: str, said: object, where: object) -> Meaning:
+    if not isinstance(said, Mapping) or "type" not in said or set(said) - {"category", "type", "region", "colour"}:
+        raise UserError(where, f"wanted type, and category, region, colour if need be, for {name}, got {said}")
+    codes = {key: _code(f"{name}: {key}", text, where) for key, text in said.items() if key != "colour"}
+    colour = said.get("colour")
+    if colour is not None and not (
+        isinstance(colour, Sequence) and len(colour) == 3 and all(type(n) is int and 0 <= n <= 255 for n in colour)
+    ):
+        raise UserError(where, f"wanted [red, green, blue] from 0 to 255 for {name}: colour, got {colour}")
+    known = meaning_of(name).category
+    rgb = (colour[0], colour[1], colour[2]) if colour is not None else None
+    return Meaning(codes.get("category", known), codes["type"], codes.get("region"), rgb)
+
+
+def _code(what: str, text: object, where: object) -> Code:
+    parts = str(text).split(maxsplit=2)
+    if len(parts) < 3 or len(parts[0]) > 16 or len(parts[1]) > 16 or len(parts[2]) > 64:
+        raise UserError(
+            where, f"wanted value, scheme and meaning for {what}, such as 10200004 SCT Liver, got {str(text)[:80]!r}"
+        )
+    return Code(*parts)

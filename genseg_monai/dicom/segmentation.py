@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ import pydicom
 
 from genseg_monai import __version__
 from genseg_monai._optional import require
-from genseg_monai.dicom.codes import Code, colour_of, meaning_of
+from genseg_monai.dicom.codes import Code, Meaning, colour_of, meaning_of
 from genseg_monai.dicom.series import Series, SeriesFiles, read_series
 from genseg_monai.errors import UserError
 
-__all__ = ["write_seg"]
+__all__ = ["missing_uids", "write_seg"]
+
+_IN_SPACE = ("CT", "MR", "PT")  # modalities whose images always lie in a frame of reference
 
 _EMPTY_ALLOWED = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
@@ -40,6 +42,7 @@ def write_seg(
     fractional: bool = False,
     omit_empty_frames: bool = True,
     algorithm: str = "GenSeg",
+    meanings: Mapping[str, Meaning] | None = None,
 ) -> Path:
     """Write a label map, or probabilities, as a DICOM SEG object.
 
@@ -52,6 +55,7 @@ def write_seg(
         fractional: write probabilities (FRACTIONAL) instead of a mask (BINARY).
         omit_empty_frames: leave out frames without foreground; some viewers need them all.
         algorithm: name of what made it.
+        meanings: codes and colours of classes by name; the others get those of `meaning_of` and `colour_of`.
 
     Returns:
         The path.
@@ -61,16 +65,19 @@ def write_seg(
     """
     highdicom = require("highdicom", "writing a DICOM segmentation")
     found = series if isinstance(series, Series) else read_series(series)
+    if lacking := missing_uids(found.uids, found.modality):
+        raise UserError(path, f"wanted images with UIDs to refer to, they have no {' and no '.join(lacking)} UID")
     stored, numbers = _pixels(np.asarray(mask), found, classes, fractional, path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values in the source images; their texts hold the values
         sources, stored = _sources(found, stored, path)
+        told = {name: meaning_of(name) for name in classes} | dict(meanings or {})
         made = highdicom.seg.Segmentation(
             source_images=sources,
             pixel_array=stored,
             segmentation_type="FRACTIONAL" if fractional else "BINARY",
             segment_descriptions=[
-                _describe(highdicom, position, number, classes[number], algorithm)
+                _describe(highdicom, position, number, classes[number], told[classes[number]], algorithm)
                 for position, number in enumerate(numbers, 1)
             ],
             series_instance_uid=highdicom.UID(),
@@ -88,6 +95,17 @@ def write_seg(
         made.ContentCreatorName = ""  # type 2: it has to be there
         _save(made, Path(path))
     return Path(path)
+
+
+def missing_uids(uids: Mapping[str, str], modality: str) -> list[str]:
+    """Return which of the UIDs that a segmentation has to refer to a series lacks; radiographs have no frame.
+
+    Example:
+        >>> missing_uids({"study": "1.2", "series": "", "frame_of_reference": "1.3"}, "CT")
+        ['series']
+    """
+    wanted = ["study", "series"] + ["frame_of_reference"] * (modality in _IN_SPACE)
+    return [name.replace("_", "-") for name in wanted if not uids.get(name)]
 
 
 def _pixels(
@@ -128,8 +146,8 @@ def _sources(series: Series, stored: np.ndarray, path: object) -> tuple[list[pyd
         for name in _EMPTY_ALLOWED:
             if name not in image:
                 setattr(image, name, "")
-        if not all(image.get(name) for name in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")):
-            raise UserError(path, "wanted images with study, series and frame-of-reference UID to refer to, got none")
+        if not series.placed and not image.get("FrameOfReferenceUID", "absent"):
+            del image.FrameOfReferenceUID  # a radiograph has none, and may not have an empty one
     if len(files) == 1 and len(kept) > 1:  # multi-frame: the mask in the order of the frames
         kept.sort(key=lambda index: series.frames[index])
         if len(kept) != int(images[0].NumberOfFrames):
@@ -139,8 +157,7 @@ def _sources(series: Series, stored: np.ndarray, path: object) -> tuple[list[pyd
     return images, stored[kept]
 
 
-def _describe(highdicom: Any, position: int, number: int, name: str, algorithm: str) -> Any:
-    meaning = meaning_of(name)
+def _describe(highdicom: Any, position: int, number: int, name: str, meaning: Meaning, algorithm: str) -> Any:
     return highdicom.seg.SegmentDescription(
         segment_number=position,
         segment_label=name[:64],
@@ -152,7 +169,8 @@ def _describe(highdicom: Any, position: int, number: int, name: str, algorithm: 
             version=__version__,
             family=_coded(highdicom, Code("123109", "DCM", "Artificial Intelligence")),
         ),
-        display_color=highdicom.color.CIELabColor.from_rgb(*colour_of(number)),
+        anatomic_regions=[_coded(highdicom, meaning.region)] if meaning.region else None,
+        display_color=highdicom.color.CIELabColor.from_rgb(*(meaning.colour or colour_of(number))),
     )
 
 

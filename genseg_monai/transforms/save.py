@@ -21,7 +21,7 @@ from PIL import Image
 from genseg_monai._atomic import whole_file
 from genseg_monai.errors import UserError
 
-__all__ = ["SaveMaskd", "stem_of"]
+__all__ = ["SaveMaskd", "file_name", "stem_of"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 _VOLUMES = (".nii.gz", ".nii", ".dcm", ".mha", ".mhd", ".nrrd")
@@ -40,6 +40,16 @@ def stem_of(path: str | os.PathLike[str]) -> str:
         if name.lower().endswith(ending):
             return name[: -len(ending)]
     return name
+
+
+def file_name(case: str) -> str:
+    """Return the name of a case with everything replaced that a file name should not have.
+
+    Example:
+        >>> file_name("a/b:c 1")
+        'a_b_c 1'
+    """
+    return re.sub(r"[^\w.+=@ -]", "_", case)
 
 
 class SaveMaskd(SaveImaged):
@@ -93,7 +103,7 @@ class SaveMaskd(SaveImaged):
         for key in self.key_iterator(case):
             meta = _meta_of(case, key, self.image_key)
             source = _source(meta)
-            stem = re.sub(r"[^\w.+=@ -]", "_", str(case.get("case") or stem_of(source)))
+            stem = file_name(str(case.get("case") or stem_of(source)))
             mask = _indices(case[key], source, meta)
             picture = source.lower().endswith(_PICTURES) and mask.ndim == 2
             path = self.output_dir / f"{stem}{self.postfix}{'.png' if picture else '.nii.gz'}"

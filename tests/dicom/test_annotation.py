@@ -26,7 +26,8 @@ def drawn(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Study, Series
 
 def _seg(study: Study, pixels: np.ndarray, kind: str, path: Path, **more: Any) -> Path:
     """Write (Z, Y, X[, segments]) with highdicom."""
-    highdicom = pytest.importorskip("highdicom")
+    import highdicom
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         images = [pydicom.dcmread(file) for file in study.images]

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-
 import pytest
 
 from genseg_monai.dicom.folder import deidentify_folder
 from genseg_monai.dicom.profile import Option, Profile
 from genseg_monai.dicom.uids import Key
 from tests.dicom.study import write_study
-
-_TOOL = shutil.which("dciodvfy")
-pytestmark = pytest.mark.skipif(_TOOL is None, reason="dciodvfy is not installed: apt install dicom3tools")
-
-
-def _errors(path):
-    told = subprocess.run([_TOOL, "-new", path], capture_output=True, text=True, errors="replace", check=False)
-    return {line for line in (told.stdout + told.stderr).splitlines() if line.startswith("Error")}
+from tests.tools import dicom_errors
 
 
 @pytest.mark.parametrize("options", [(), tuple(sorted(set(Option) - {Option.RETAIN_FULL_DATES}))])
@@ -30,4 +20,4 @@ def test_a_clean_study_stays_without_error(tmp_path, options, phi):
     assert summary.written == 4
     for path in (tmp_path / "out").rglob("*.dcm"):
         # the planted tracking ids stand without the UIDs they need: that error was there before
-        assert {line for line in _errors(path) if "Tracking" not in line} == set()
+        assert {line for line in dicom_errors(path) if "Tracking" not in line} == set()

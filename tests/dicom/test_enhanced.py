@@ -54,7 +54,6 @@ def test_fewer_groups_than_frames(tmp_path: Path) -> None:
 
 
 def test_segmentation_of_a_multi_frame_image(tmp_path: Path) -> None:
-    pytest.importorskip("highdicom")
     data = make_enhanced(make_slices(8), ORDER)
     data.DimensionOrganizationSequence, data.DimensionIndexSequence = [], []
     series = read_series(write_slices(tmp_path / "images", [data]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from genseg_monai.dicom.annotation import label_map
 from genseg_monai.dicom.series import Series, SeriesError, SeriesFault, find_series, read_series
 from tests.dicom.real_files import FILES, FOLDERS, TREE
+from tests.tools import needed
 
 GOOD = [name for name, wanted in FOLDERS.items() if isinstance(wanted, tuple)]
 
@@ -83,7 +83,8 @@ def _agree(series: Series, other: np.ndarray, affine: np.ndarray, affine_toleran
 
 @pytest.mark.parametrize("name", GOOD)
 def test_agrees_with_itk(name: str, real_data: Path) -> None:
-    itk = pytest.importorskip("itk")
+    import itk
+
     folder = real_data / "dicom" / name
     series = read_series(folder)
     ordered = [str(path) for path in series.files]  # ITK is told which files, in which order
@@ -99,17 +100,14 @@ def test_agrees_with_itk(name: str, real_data: Path) -> None:
 
 @pytest.mark.parametrize("name", GOOD)
 def test_agrees_with_dcm2niix(name: str, real_data: Path, tmp_path: Path) -> None:
-    program = shutil.which("dcm2niix")
-    if program is None:
-        pytest.skip("dcm2niix is not installed")
+    [program] = needed("dcm2niix")
     subprocess.run(
         [program, "-z", "n", "-b", "n", "-f", "out_%s", "-o", str(tmp_path), str(real_data / "dicom" / name)],
         check=True,
         capture_output=True,
     )
     found = sorted(tmp_path.glob("*.nii"), key=lambda path: path.stat().st_size)
-    if not found:
-        pytest.skip("dcm2niix made nothing of it")
+    assert found, "dcm2niix made nothing of it"
     image: Any = nibabel.load(found[-1])
     series = read_series(real_data / "dicom" / name)
     assert sorted(image.shape) == sorted(series.array.shape)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +10,12 @@ import pydicom
 import pytest
 
 from genseg_monai.dicom.annotation import label_map
+from genseg_monai.dicom.codes import load_codes
 from genseg_monai.dicom.segmentation import write_seg
 from genseg_monai.dicom.series import Series, read_series
 from genseg_monai.errors import UserError
 from tests.dicom.study import LABELS, write_study
-
-pytest.importorskip("highdicom")
+from tests.tools import dcmqi_segments, dicom_errors
 
 CLASSES = ("background", "liver", "tumour")
 
@@ -81,40 +78,50 @@ def test_an_empty_mask(drawn: tuple[Series, np.ndarray, Path]) -> None:
 
 @pytest.mark.parametrize("fractional", [False, True])
 def test_dciodvfy_finds_no_error(fractional: bool, drawn: tuple[Series, np.ndarray, Path]) -> None:
-    program = shutil.which("dciodvfy")
-    if program is None:
-        pytest.skip("dciodvfy (dicom3tools) is not installed")
     series, labels, path = drawn
     mask = np.stack([labels == k for k in range(3)]).astype(np.float32) if fractional else labels
     write_seg(mask, series, CLASSES, path, fractional=fractional)
-    said = subprocess.run([program, str(path)], capture_output=True, text=True, check=False).stderr
-    assert "Error" not in said, said
+    assert dicom_errors(path) == set()
 
 
 def test_dcmqi_reads_the_same_voxels(drawn: tuple[Series, np.ndarray, Path], tmp_path: Path) -> None:
-    program = shutil.which("segimage2itkimage", path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin")
-    if program is None:
-        pytest.skip("dcmqi is not installed")
-    import nibabel
-
     series, labels, path = drawn
     write_seg(labels, series, CLASSES, path)
-    out = tmp_path / "dcmqi"
-    out.mkdir()
-    subprocess.run(
-        [program, "--inputDICOM", str(path), "--outputDirectory", str(out), "-t", "nii"],
-        check=True,
-        capture_output=True,
-    )
-    names = json.loads((out / "meta.json").read_text())["segmentAttributes"]
-    assert [item["SegmentLabel"] for entry in names for item in entry] == ["liver", "tumour"]
-    for number in (1, 2):
-        image = nibabel.load(out / f"{number}.nii.gz")
-        voxels = np.argwhere(np.asarray(image.dataobj) > 0)
-        world = voxels @ image.affine[:3, :3].T + image.affine[:3, 3]
-        there = (world - series.affine[:3, 3]) @ np.linalg.inv(series.affine[:3, :3]).T
-        assert np.abs(there - np.rint(there)).max() < 0.02
-        assert {tuple(v) for v in np.rint(there).astype(int)} == {tuple(v) for v in np.argwhere(labels == number)}
+    found = dcmqi_segments(path, series.affine, tmp_path / "dcmqi")
+    assert found == {name: {tuple(v) for v in np.argwhere(labels == k)} for name, k in LABELS.items()}
+
+
+def test_codes_of_the_user(drawn: tuple[Series, np.ndarray, Path]) -> None:
+    series, labels, path = drawn
+    said = {"tumour": {"type": "4147007 SCT Mass", "region": "10200004 SCT Liver", "colour": [255, 0, 0]}}
+    write_seg(labels, series, CLASSES, path, meanings=load_codes(said, CLASSES))
+    liver, tumour = pydicom.dcmread(path).SegmentSequence
+    assert liver.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Liver"
+    assert tumour.SegmentedPropertyTypeCodeSequence[0].CodeValue == "4147007"
+    assert tumour.SegmentedPropertyCategoryCodeSequence[0].CodeMeaning == "Morphologically Altered Structure"
+    assert tumour.AnatomicRegionSequence[0].CodeValue == "10200004"
+    lightness, a, b = tumour.RecommendedDisplayCIELabValue  # of red: 53, 80, 67
+    assert (round(lightness / 655.35), round(a / 257 - 128), round(b / 257 - 128)) == (53, 80, 67)
+    assert dicom_errors(path) == set()
+
+
+def test_a_radiograph_needs_no_frame_of_reference(tmp_path: Path, real_data: Path) -> None:
+    series = read_series(real_data / "dicom" / "dicomdir_tree" / "77654033" / "CR1" / "6154")
+    mask = np.zeros(series.array.shape, np.uint8)
+    mask[2:9, 5:7] = 1
+    write_seg(mask, series, ("background", "lung"), tmp_path / "seg.dcm")
+    held = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert held.ReferencedSeriesSequence[0].SeriesInstanceUID == series.uids["series"]
+    np.testing.assert_array_equal(held.pixel_array.squeeze().T, mask[..., 0])
+
+
+@pytest.mark.parametrize("name", ["study", "series", "frame_of_reference"])
+def test_series_without_uids_are_refused(name: str, drawn: tuple[Series, np.ndarray, Path]) -> None:
+    series, labels, path = drawn
+    poor = replace(series, uids={**series.uids, name: ""})
+    with pytest.raises(UserError, match=f"they have no {name.replace('_', '-')} UID"):
+        write_seg(labels, poor, CLASSES, path)
+    assert not path.exists()
 
 
 def test_wrong_use_is_told(drawn: tuple[Series, np.ndarray, Path]) -> None:

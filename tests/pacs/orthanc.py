@@ -12,24 +12,13 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from genseg_monai.pacs.settings import Credentials, Limits, PacsSettings
+from tests.tools import needed
 
 __all__ = ["Orthanc", "free_port", "needed", "start_orthanc"]
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 USER, WORD = "genseg", "only-for-tests"
-
-
-def needed(*programs: str) -> None:
-    """Skip, visibly, where a program is missing; in CI that is a failure."""
-    gone = [name for name in programs if not Path(name).exists()]
-    if gone:
-        reason = f"not installed: {', '.join(gone)} (.ci/apt.sh installs them)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
 
 
 def free_port() -> int:
