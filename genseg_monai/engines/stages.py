@@ -8,31 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim import Optimizer
 
 from genseg_monai.engines.players import Players
-from genseg_monai.engines.random_state import capture_torch, replayed
+from genseg_monai.engines.search_levels import Adversarial, SearchPoint, three_levels
 from genseg_monai.engines.settings import LoopSettings
-from genseg_monai.multilevel import InnerStep, ThreeLevels, Tree, adam_preconditioner, hypergradient
+from genseg_monai.multilevel import hypergradient
 
 __all__ = ["Adversarial", "Observer", "SearchPoint", "architecture_step", "frozen", "generator_step", "segmenter_step"]
 
 Observer = Callable[..., None]
 """``observe(event, **outputs)``: told once each about forward, loss and backward."""
-
-
-class Adversarial(Protocol):
-    """The losses of stage I."""
-
-    def generator(self, fake_logits: Tensor, fake: Tensor, real: Tensor) -> Tensor: ...
-    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor: ...
 
 
 def _unobserved(event: Any, **outputs: Any) -> None:
@@ -154,21 +145,6 @@ def segmenter_step(
     return losses
 
 
-@dataclass(frozen=True)
-class SearchPoint:
-    """Where stages I and II started from: copies of theta and phi, and the random state of the segmenter's passes."""
-
-    theta: Tree
-    phi: Tree
-    random: tuple[Tensor, Tensor | None]
-
-    @classmethod
-    def take(cls, theta: Mapping[str, Tensor], phi: Mapping[str, Tensor], device: torch.device) -> SearchPoint:
-        """Copy the weights before the step that will move them."""
-        theta, phi = ({n: v.detach().clone() for n, v in tree.items()} for tree in (theta, phi))
-        return cls(theta, phi, capture_torch(device))
-
-
 def architecture_step(
     point: SearchPoint,
     players: Players,
@@ -197,53 +173,21 @@ def architecture_step(
     Returns:
         ``hypergradient_norm``, a scalar.
     """
-    generator, discriminator, network = players.generator, players.discriminator, players.network
-    device = real[0].device
-    theta, alpha = generator.weight_parameters(), generator.arch_parameters()
-    phi = dict(network.named_parameters())
-
-    def segment(weights: Tree, images: Tensor, masks: Tensor) -> Tensor:
-        buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # neither read nor written
-        with replayed(point.random, device):
-            return loss_function(functional_call(network, {**weights, **buffers}, (images,)), masks)
-
-    def synthesise(weights: Tree, outer: Tree) -> tuple[Tensor, Tensor]:
-        return functional_call(generator, {**weights, **outer}, (synthetic[1],)), synthetic[1]
-
-    def generator_loss(weights: Tree, outer: Tree) -> Tensor:
-        images, masks = real
-        fake = functional_call(generator, {**weights, **outer}, (masks,))
-        return adversarial.generator(discriminator(fake, masks), fake, images)
-
-    levels = ThreeLevels(
-        outer=dict(alpha),
-        generator=InnerStep(
-            point.theta,
-            dict(theta),
-            _rate(players.generator_optimizer),
-            adam_preconditioner(players.generator_optimizer, theta),
-        ),
-        segmenter=InnerStep(point.phi, phi, _rate(players.optimizer), adam_preconditioner(players.optimizer, phi)),
-        generator_loss=generator_loss,
-        synthesise=synthesise,
-        synthetic_loss=segment,
-        real_loss=lambda weights: segment(weights, *fitted),
-        search_loss=lambda weights: segment(weights, *search),
-        gamma=settings.gamma,
+    levels = three_levels(
+        point,
+        players,
+        adversarial,
+        loss_function,
+        real=real,
+        fitted=fitted,
         synthetic=synthetic,
-        shared=(dict(theta), dict(alpha)),
+        search=search,
+        gamma=settings.gamma,
     )
-    with frozen(discriminator.parameters()):
+    with frozen(players.discriminator.parameters()):
         found = hypergradient(levels, settings.estimator, epsilon=settings.epsilon)
-    for name, parameter in alpha.items():
+    for name, parameter in players.generator.arch_parameters().items():
         parameter.grad = found[name]
     players.arch_optimizer.step()
     players.arch_optimizer.zero_grad(set_to_none=True)
     return {"hypergradient_norm": torch.stack([value.norm() for value in found.values()]).norm()}
-
-
-def _rate(optimizer: Optimizer) -> float:
-    rates = {float(group["lr"]) for group in optimizer.param_groups}
-    if len(rates) != 1:
-        raise ValueError(f"the hypergradient wants one learning rate an optimiser, got {sorted(rates)}")
-    return rates.pop()

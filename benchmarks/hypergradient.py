@@ -1,0 +1,158 @@
+"""Which estimator of the hypergradient: its cost, and how far it agrees with the exact one, over the step length.
+
+    python benchmarks/hypergradient.py [--segmenter unet] [--width 32] [--size 128] [--batch 2] [--threads 1]
+
+Trains the three stages on drawn ultrasound pictures for a while, then finds the hypergradient of the same iterations
+with every estimator. Printed are CPU seconds (the smallest), and against ``mixed`` (exact) the cosine over all of alpha
+and the ratio of the lengths, as mean and worst over the iterations looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.step_cost import Setting, build
+from genseg_monai.data.phantom import draw_phantom
+from genseg_monai.engines import GenSegTrainer, Phase
+from genseg_monai.engines.search_levels import SearchPoint, three_levels
+from genseg_monai.engines.stages import frozen, generator_step, segmenter_step
+from genseg_monai.multilevel import Estimator, ThreeLevels, hypergradient
+from genseg_monai.multilevel.tree import Tree
+
+LENGTHS = (1.0, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
+
+
+def pictures(size: int, cases: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return drawn images `N 3 H W` and labels `N 1 H W`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = draw_phantom(name, cases=cases, size=size)
+        files = sorted((folder / "images").iterdir())
+        images = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+        labels = np.stack([np.asarray(Image.open(folder / "masks" / file.name).convert("L")) for file in files])
+    return torch.tensor(images).movedim(-1, 1).float() / 255, torch.tensor(labels > 0).unsqueeze(1).byte()
+
+
+def one_iteration(trainer: GenSegTrainer) -> ThreeLevels:
+    """Take stages I and II, and return the levels on which stage III would stand."""
+    players, batch = trainer.players, trainer.loader.draw()
+    images, masks = batch["image"], trainer.to_masks(batch["label"])
+    players.train()
+    theta, phi, alpha = (
+        players.generator.weight_parameters(),
+        dict(trainer.network.named_parameters()),
+        players.generator.arch_parameters(),
+    )
+    point = SearchPoint.take(theta, phi, trainer.state.device)
+    generator_step(
+        players.generator,
+        players.discriminator,
+        trainer.adversarial_loss,
+        players.generator_optimizer,
+        players.discriminator_optimizer,
+        images,
+        masks,
+        alpha=alpha,
+    )
+    warped = trainer.warp(masks)
+    with torch.no_grad():
+        synthetic = (players.generator(warped), warped)
+    fitted = trainer.augment(images, masks, trainer.random)
+    segmenter_step(trainer.network, trainer.loss_function, trainer.optimizer, *fitted, synthetic)
+    search = trainer.search_loader.draw()
+    levels = three_levels(
+        point,
+        players,
+        trainer.adversarial_loss,
+        trainer.loss_function,
+        real=(images, masks),
+        fitted=fitted,
+        synthetic=synthetic,
+        search=(search["image"], trainer.to_masks(search["label"])),
+        gamma=1.0,
+    )
+    # without the shared forward pass, so that every estimator can be asked again
+    return replace(levels, synthetic=None, shared=None)
+
+
+def flat(tree: Tree) -> torch.Tensor:
+    """Return all entries as one vector."""
+    return torch.cat([value.flatten() for value in tree.values()]).double()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--segmenter", default="unet")
+    parser.add_argument("--width", type=int, default=32, help="of the generator")
+    parser.add_argument("--discriminator-width", type=int, default=64)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--warm-up", type=int, default=20, help="iterations before the first look")
+    parser.add_argument("--looks", type=int, default=3, help="iterations looked at")
+    parser.add_argument("--between", type=int, default=5, help="iterations between two looks")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    setting = Setting(
+        arguments.size,
+        arguments.batch,
+        arguments.width,
+        outer_every=0,
+        threads=arguments.threads,
+        estimator="mixed",
+        repeats=1,
+        segmenter=arguments.segmenter,
+        discriminator_width=arguments.discriminator_width,
+    )
+    trainer = build(setting, pictures(arguments.size, 12))
+    differences = (Estimator.FINITE_DIFFERENCE, Estimator.ONE_SIDED)
+    columns = [(Estimator.MIXED, 0.0), (Estimator.DIRECT, 0.0)]
+    columns += [(estimator, length) for estimator in differences for length in LENGTHS]
+    seconds: dict[tuple[Estimator, float], list[float]] = {column: [] for column in columns}
+    cosines: dict[tuple[Estimator, float], list[float]] = {column: [] for column in columns}
+    ratios: dict[tuple[Estimator, float], list[float]] = {column: [] for column in columns}
+    for look in range(arguments.looks):
+        for _ in range(arguments.between if look else arguments.warm_up):
+            batch = trainer.loader.draw()
+            masks = trainer.to_masks(batch["label"])
+            trainer.take(Phase.SEARCH, 0, batch["image"], masks, lambda event, **values: None)
+        levels = one_iteration(trainer)
+        exact = None
+        for estimator, length in columns:
+            start = time.process_time()
+            with frozen(trainer.players.discriminator.parameters()):
+                found = flat(hypergradient(levels, estimator, epsilon=length))
+            seconds[estimator, length].append(time.process_time() - start)
+            exact = found if exact is None else exact
+            cosines[estimator, length].append(float(found @ exact / (found.norm() * exact.norm())))
+            ratios[estimator, length].append(float(found.norm() / exact.norm()))
+
+    print(f"{'estimator':<18} {'epsilon':>8} {'CPU s':>7} {'cosine':>8} {'worst':>8} {'length':>8} {'farthest':>8}")
+    for column in columns:
+        name, length = column
+        farthest = max(ratios[column], key=lambda ratio: abs(ratio - 1))
+        print(
+            f"{name:<18} {f'{length:g}' if length else '-':>8} {min(seconds[column]):>7.2f} "
+            f"{statistics.mean(cosines[column]):>8.4f} {min(cosines[column]):>8.4f} "
+            f"{statistics.mean(ratios[column]):>8.4f} {farthest:>8.4f}"
+        )
+    count = sum(parameter.numel() for parameter in trainer.network.parameters()) / 1e6
+    print(
+        f"\nsegmenter {arguments.segmenter} ({count:.1f} M), generator width {arguments.width}, {arguments.size} "
+        f"pixels, batch {arguments.batch}; {arguments.looks} looks after {arguments.warm_up}; torch {torch.__version__}"
+    )
+
+
+if __name__ == "__main__":
+    main()

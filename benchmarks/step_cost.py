@@ -1,0 +1,256 @@
+"""What one iteration of the three-stage loop costs, beside a plain U-Net step and beside the sum of its bare passes.
+
+    python benchmarks/step_cost.py --sizes 128 --batches 2 --widths 32,64 --threads 1 [--json FILE]
+
+Setting of Zhang et al.'s public release: U-Net of 31 M weights, a mixed generator, a discriminator of 2.8 M; here every
+cell of the generator is searched. CPU seconds, so that other work on the machine changes little; each setting runs in a
+process of its own, whose highest resident memory (libraries and all) is the peak. The columns:
+
+    stage I, II, III    the three steps, each with its optimiser; III as often as it is due
+    iteration           their sum
+    floor               the bare forward and backward passes an iteration cannot do without, without optimisers:
+                        D + G + (G forward + 2 S) + [S + input-only S + G backward + G] / outer_every,
+                        with S, G, D one forward and backward of segmenter, generator and discriminator
+    plain step          forward, backward and optimiser step of the same U-Net on one batch of the same size
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from genseg_monai.data.resident import ResidentCases, ResidentLoader
+from genseg_monai.engines import GenSegTrainer, LoopSettings
+from genseg_monai.engines.events import StageEvents
+from genseg_monai.engines.schedule import Phase
+from genseg_monai.engines.stages import frozen
+from genseg_monai.losses import AdversarialLoss, SegmentationLoss
+from genseg_monai.networks import PatchDiscriminator, SearchableGenerator, make_segmenter
+from genseg_monai.transforms import BatchAugment
+
+CHANNELS, CLASSES = 3, 2
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table."""
+
+    size: int
+    batch: int
+    width: int
+    outer_every: int
+    threads: int
+    estimator: str
+    repeats: int
+    segmenter: str = "unet"
+    discriminator_width: int = 64
+
+
+def squares(size: int, cases: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return noisy images `N C H W` and labels `N 1 H W`; what they show does not change what a step costs."""
+    labels = torch.zeros(cases, 1, size, size, dtype=torch.uint8)
+    for i, label in enumerate(labels):
+        label[:, i : i + size // 2, size // 4 : size // 2] = 1
+    return (0.5 * labels.float() + 0.3 * torch.rand(cases, CHANNELS, size, size)).clamp(0, 1), labels
+
+
+def build(setting: Setting, pairs: tuple[torch.Tensor, torch.Tensor] | None = None, seed: int = 0) -> GenSegTrainer:
+    """Return a trainer on ``pairs`` of images and labels."""
+    torch.manual_seed(seed)
+    shape = (setting.size, setting.size)
+    images, labels = pairs or squares(setting.size, 4 * setting.batch)
+    cases = ResidentCases(images, labels, [str(i) for i in range(len(labels))])
+    network = make_segmenter(
+        setting.segmenter, spatial_dims=2, in_channels=CHANNELS, out_channels=CLASSES, image_size=shape
+    )
+    generator = SearchableGenerator(2, CLASSES, CHANNELS, shape, base_width=setting.width)
+    discriminator = PatchDiscriminator(2, CHANNELS, CLASSES, width=setting.discriminator_width)
+    adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
+    return GenSegTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=ResidentLoader(cases, batch_size=setting.batch, seed=seed),
+        network=network,
+        optimizer=torch.optim.AdamW(network.parameters(), 1e-3, fused=True),
+        loss_function=SegmentationLoss(),
+        generator=generator,
+        discriminator=discriminator,
+        generator_optimizer=torch.optim.Adam(generator.weight_parameters().values(), fused=True, **adam),
+        discriminator_optimizer=torch.optim.Adam(discriminator.parameters(), fused=True, **adam),
+        arch_optimizer=torch.optim.Adam(generator.arch_parameters().values(), lr=1e-2, betas=(0.5, 0.999)),
+        adversarial_loss=AdversarialLoss(),
+        settings=LoopSettings(
+            outer_every=setting.outer_every,
+            outer_after=0,
+            search_batch=setting.batch,
+            estimator=setting.estimator,
+            baselines=(),
+        ),
+        augment=BatchAugment(),
+        seed=seed,
+    )
+
+
+def stages(trainer: GenSegTrainer, iterations: int, first: int) -> dict[str, float]:
+    """Return the CPU seconds of each stage, averaged over ``iterations`` of the search phase."""
+    spent = dict.fromkeys(("stage I", "stage II", "stage III"), 0.0)
+    events = (
+        StageEvents.GENERATOR_STEP_COMPLETED,
+        StageEvents.SEGMENTER_STEP_COMPLETED,
+        StageEvents.OUTER_STEP_COMPLETED,
+    )
+    clock = [0.0]
+
+    def lap(name: str) -> None:
+        now = time.process_time()
+        spent[name] += now - clock[0]
+        clock[0] = now
+
+    handlers = [trainer.add_event_handler(event, lap, name) for event, name in zip(events, spent, strict=True)]
+    for step in range(first, first + iterations):
+        batch = trainer.loader.draw()
+        clock[0] = time.process_time()
+        trainer.take(Phase.SEARCH, step, batch["image"], trainer.to_masks(batch["label"]), lambda event, **values: None)
+    for handler in handlers:
+        handler.remove()
+    return {name: seconds / iterations for name, seconds in spent.items()}
+
+
+def passes(trainer: GenSegTrainer, repeats: int) -> dict[str, float]:
+    """Return the CPU seconds of the bare passes of which the floor is made, and of one plain U-Net step."""
+    network, generator, discriminator = trainer.network, trainer.generator, trainer.players.discriminator
+    batch = trainer.loader.draw()
+    images, masks = batch["image"], trainer.to_masks(batch["label"])
+    theta = list(generator.weight_parameters().values())
+    phi, psi = list(network.parameters()), list(discriminator.parameters())
+    adversarial = trainer.adversarial_loss
+
+    def segment(inputs: torch.Tensor) -> torch.Tensor:
+        return trainer.loss_function(network(inputs), masks)
+
+    def draw() -> torch.Tensor:
+        with frozen(generator.arch_parameters().values()), frozen(psi):
+            fake = generator(masks)
+            return adversarial.generator(discriminator(fake, masks), fake, images)
+
+    def whole() -> None:
+        torch.autograd.grad(segment(images), phi)
+
+    def input_only() -> None:
+        inputs = images.clone().requires_grad_()
+        with frozen(phi):
+            torch.autograd.grad(segment(inputs), inputs)
+
+    def judge() -> None:
+        loss = adversarial.discriminator(discriminator(images, masks), discriminator(images.flip(0), masks))
+        torch.autograd.grad(loss, psi)
+
+    def forward() -> None:
+        with torch.no_grad():
+            generator(masks)
+
+    def backward() -> float:
+        fake = generator(masks)
+        start = time.process_time()
+        torch.autograd.grad(fake.sum(), theta + list(generator.arch_parameters().values()))
+        return time.process_time() - start
+
+    def plain() -> None:
+        trainer.optimizer.zero_grad(set_to_none=True)
+        segment(images).backward()
+        trainer.optimizer.step()
+
+    timed = {"S": whole, "input-only S": input_only, "G": lambda: torch.autograd.grad(draw(), theta), "D": judge}
+    found = {name: _median(run, repeats) for name, run in timed.items()}
+    found["G forward"] = _median(forward, repeats)
+    found["G backward"] = statistics.median(backward() for _ in range(repeats))
+    return found | {"plain step": _median(plain, repeats)}
+
+
+def _median(run: Callable[[], Any], repeats: int) -> float:
+    """Return the median CPU seconds of ``repeats`` runs after one that does not count."""
+    spent = []
+    for _ in range(repeats + 1):
+        start = time.process_time()
+        run()
+        spent.append(time.process_time() - start)
+    return statistics.median(spent[1:])
+
+
+def measure(setting: Setting) -> dict[str, Any]:
+    """Measure one setting in this process."""
+    torch.set_num_threads(setting.threads)
+    trainer = build(setting)
+    stages(trainer, setting.outer_every, 0)
+    row: dict[str, Any] = stages(trainer, setting.repeats * setting.outer_every, setting.outer_every)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    bare = passes(trainer, setting.repeats)
+    row["iteration"] = sum(row.values())
+    outer = bare["S"] + bare["input-only S"] + bare["G backward"] + bare["G"]
+    row["floor"] = bare["D"] + bare["G"] + bare["G forward"] + 2 * bare["S"] + outer / setting.outer_every
+    row["iteration/floor"] = row["iteration"] / row["floor"]
+    row["iteration/plain"] = row["iteration"] / bare["plain step"]
+    return asdict(setting) | row | {"peak GiB": peak / 2**30, "passes": bare, "torch": torch.__version__}
+
+
+COLUMNS = ("stage I", "stage II", "stage III", "iteration", "floor", "iteration/floor", "iteration/plain", "peak GiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    integers: Callable[[str], list[int]] = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
+    parser.add_argument("--sizes", type=integers, default=[128])
+    parser.add_argument("--batches", type=integers, default=[2])
+    parser.add_argument("--widths", type=integers, default=[32, 64], help="base widths of the generator")
+    parser.add_argument("--outer-every", type=integers, default=[1, 4], help="iterations between two steps of alpha")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--estimator", default=str(LoopSettings().estimator))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the rows to this file as well")
+    parser.add_argument("--setting", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.setting:
+        print(json.dumps(measure(Setting(**json.loads(arguments.setting)))))
+        return
+
+    head = f"{'size':>4} {'batch':>5} {'width':>5} {'every':>5} "
+    print(head + " ".join(f"{name:>{max(9, len(name))}}" for name in COLUMNS), flush=True)
+    rows = []
+    for size in arguments.sizes:
+        for batch in arguments.batches:
+            for width in arguments.widths:
+                for every in arguments.outer_every:
+                    settings = (arguments.threads, arguments.estimator, arguments.repeats)
+                    row = _in_its_own_process(Setting(size, batch, width, every, *settings))
+                    cells = " ".join(f"{row[name]:>{max(9, len(name))}.2f}" for name in COLUMNS)
+                    print(f"{size:>4} {batch:>5} {width:>5} {every:>5} {cells}", flush=True)
+                    rows.append(row)
+    for row in rows:
+        bare = ", ".join(f"{name} {seconds:.2f}" for name, seconds in row["passes"].items())
+        print(f"passes at size {row['size']}, batch {row['batch']}, width {row['width']}, CPU s: {bare}")
+    print(f"estimator {arguments.estimator}, {arguments.threads} thread(s), torch {torch.__version__}; times in CPU s")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _in_its_own_process(setting: Setting) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--setting", json.dumps(asdict(setting))]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()
