@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -49,11 +50,17 @@ def load_resident(dataset: Dataset[Any], device: torch.device | str) -> Resident
     """Read every case of ``dataset`` (dictionaries with ``image`` ``C H W [D]`` and ``label`` ``1 H W [D]``)."""
     count = len(dataset)  # type: ignore[arg-type]
     items = [dataset[i] for i in tqdm(range(count), desc="reading cases", disable=None, leave=False)]
-    images = torch.stack([torch.as_tensor(item[CommonKeys.IMAGE]).float() for item in items]).to(device)
-    labels = torch.stack([torch.as_tensor(item[CommonKeys.LABEL]).to(torch.uint8) for item in items]).to(device)
+    images = torch.stack([_plain(item[CommonKeys.IMAGE]).float() for item in items]).to(device)
+    labels = torch.stack([_plain(item[CommonKeys.LABEL]).to(torch.uint8) for item in items]).to(device)
     listed = getattr(dataset, "data", items)
     groups = [str(listed[i].get("group", listed[i].get("case", i))) for i in range(count)]
     return ResidentCases(images, labels, groups)
+
+
+def _plain(value: Any) -> Tensor:
+    """Return a tensor without MONAI's record of its history, which every operation of the training would carry on."""
+    plain: Tensor = convert_to_tensor(value, track_meta=False)
+    return plain
 
 
 class ResidentLoader:

@@ -85,8 +85,9 @@ def save_generator(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     told = {"genotype": json.loads(genotype.to_json()), **asdict(shape)}
-    with whole_file(folder / "generator.pt") as temporary:
-        torch.save({name: value.detach().cpu() for name, value in generator.state_dict().items()}, temporary)
+    # to a stream: given a path, torch writes its name into the file
+    with whole_file(folder / "generator.pt") as temporary, open(temporary, "wb") as stream:
+        torch.save({name: value.detach().cpu() for name, value in generator.state_dict().items()}, stream)
     with whole_file(folder / "generator.json") as temporary:
         Path(temporary).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
