@@ -6,6 +6,7 @@ are not followed, so that a password goes nowhere else.
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import time
@@ -17,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 from genseg_monai._optional import require
 from genseg_monai.pacs.dimse import FACTS, instances_of, series_of
 from genseg_monai.pacs.faults import ArchiveError, NetFault
-from genseg_monai.pacs.identify import HEAD_BYTES
-from genseg_monai.pacs.inbox import Inbox
+from genseg_monai.pacs.inbox import Inbox, write_all
 from genseg_monai.pacs.multipart import boundary_of, parts
 from genseg_monai.pacs.records import InstanceRecord, Query, SeriesRecord, is_uid
 from genseg_monai.pacs.settings import PacsSettings
@@ -33,6 +33,7 @@ _JSON = "application/dicom+json"
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _MAX_JSON = 256 * 2**20
 _PAGE = 1000
+_HEAD = 8192  # bytes; the header of an ordinary image ends well before
 # keyword -> tag, of everything asked for
 _TAGS = {
     "StudyInstanceUID": "0020000D",
@@ -176,32 +177,21 @@ class WebArchive:
     def _fetch(self, path: str, inbox: Inbox) -> None:
         with self._open("GET", path, "wado-rs", {"Accept": _DICOM}) as reply:
             boundary = boundary_of(reply.headers.get("content-type", ""))
-            partial = inbox.folder / f"{secrets.token_hex(8)}.part"
-            file, head = None, b""
+            part = _Part(inbox)
             try:
                 for piece in parts(self._counted(reply, inbox), boundary):
-                    if piece is None:
-                        if file is not None:
-                            file.close()
-                            file = None
-                            inbox.take_file(partial, head)
-                            inbox.check()
-                        head = b""
-                        continue
-                    if file is None:
-                        file = partial.open("wb", buffering=0)
-                    if len(head) < HEAD_BYTES:
-                        head += piece[: HEAD_BYTES - len(head)]
-                    file.write(piece)
+                    if piece is not None:
+                        part.add(piece)
+                    else:
+                        part.end()
+                        inbox.check()
             except OSError:
                 raise inbox.stop(NetFault.SPACE, "could not write; is the disk full? make room, run again") from None
             finally:
-                if file is not None:
-                    file.close()
-                partial.unlink(missing_ok=True)
+                part.drop()
 
     def _counted(self, reply: httpx.Response, inbox: Inbox) -> Iterator[bytes]:
-        for chunk in reply.iter_raw(2**18):
+        for chunk in reply.iter_raw():
             inbox.count_bytes(len(chunk))
             yield chunk
 
@@ -230,7 +220,7 @@ class WebArchive:
 
     def _json(self, reply: httpx.Response, route: str) -> Any:
         held = bytearray()
-        for chunk in reply.iter_raw(2**18):
+        for chunk in reply.iter_raw():
             held += chunk
             if len(held) > _MAX_JSON:
                 raise ArchiveError(route, NetFault.BOUNDS, f"wanted an answer of at most {_MAX_JSON} bytes, got more")
@@ -254,6 +244,34 @@ class WebArchive:
             raise ArchiveError(route, NetFault.UNREACHABLE, problem) from None
         except (web.HTTPError, web.StreamError, web.InvalidURL):
             raise ArchiveError(route, NetFault.BROKEN, "the connection ended, or nothing came in time") from None
+
+
+class _Part:
+    """One instance on its way into a file."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox, self._head = inbox, b""
+        self._path = inbox.folder / f"{secrets.token_hex(8)}.part"
+        self._file: io.FileIO | None = None
+
+    def add(self, piece: bytes) -> None:
+        if self._file is None:
+            self._file = self._path.open("wb", buffering=0)
+        if len(self._head) < _HEAD:
+            self._head += piece
+        write_all(self._file, piece)
+
+    def end(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._inbox.take_file(self._path, self._head)
+        self._head = b""
+
+    def drop(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
 
 
 def _check_status(code: int, route: str) -> None:

@@ -25,8 +25,18 @@ _WANTED = {0x00080016: 0, 0x00080018: 1, 0x0020000D: 2, 0x0020000E: 3}
 _LAST = 0x0020000E
 _UNDEFINED = 0xFFFFFFFF
 _MAX_STEPS = 20_000
-_MAX_DEPTH = 5000
+_MAX_DEPTH = 10_000
 HEAD_BYTES = 2**16
+
+
+class _Order:
+    """The encodings of one byte order, compiled once."""
+
+    def __init__(self, mark: str) -> None:
+        self.tag, self.short, self.long = (struct.Struct(mark + form) for form in ("HH", "2sH", "I"))
+
+
+_LITTLE, _BIG = _Order("<"), _Order(">")
 
 
 @dataclass(frozen=True)
@@ -51,13 +61,14 @@ def identify(data: bytes | memoryview, transfer_syntax: str) -> Identity | None:
     """
     if transfer_syntax in _DEFLATED:
         return None
-    order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
+    order = _BIG if transfer_syntax == _BIG_ENDIAN else _LITTLE
+    read_tag = order.tag.unpack_from
     implicit = [transfer_syntax == _IMPLICIT]  # a stack: what holds inside each open sequence and item
     found = ["", "", "", ""]
     position = 0
     try:
         for _ in range(_MAX_STEPS):
-            group, element = struct.unpack_from(f"{order}HH", data, position)
+            group, element = read_tag(data, position)
             tag = group << 16 | element
             if len(implicit) == 1 and tag > _LAST:
                 break
@@ -73,7 +84,7 @@ def identify(data: bytes | memoryview, transfer_syntax: str) -> Identity | None:
                     return None
                 position = start
             else:
-                if len(implicit) == 1 and tag in _WANTED:
+                if tag in _WANTED and len(implicit) == 1:
                     if length > 64 or start + length > len(data):
                         return None
                     found[_WANTED[tag]] = bytes(data[start : start + length]).decode("ascii").rstrip("\0 ")
@@ -99,7 +110,7 @@ def meta_of(data: bytes | memoryview) -> tuple[str, int]:
     try:
         while struct.unpack_from("<H", data, position)[0] == 2:
             tag = 0x00020000 | struct.unpack_from("<H", data, position + 2)[0]
-            _, start, length = _value(data, position, tag, False, "<")
+            _, start, length = _value(data, position, tag, False, _LITTLE)
             if tag == 0x00020010:
                 syntax = bytes(data[start : start + min(length, 64)]).decode("ascii").rstrip("\0 ")
             position = start + length
@@ -108,13 +119,13 @@ def meta_of(data: bytes | memoryview) -> tuple[str, int]:
     return syntax, position
 
 
-def _value(data: bytes | memoryview, position: int, tag: int, implicit: bool, order: str) -> tuple[bytes, int, int]:
+def _value(data: bytes | memoryview, position: int, tag: int, implicit: bool, order: _Order) -> tuple[bytes, int, int]:
     """Return the VR of an element, where its value starts, and its length."""
     if implicit or tag >> 16 == 0xFFFE:
-        return b"", position + 8, struct.unpack_from(f"{order}I", data, position + 4)[0]
-    vr = bytes(data[position + 4 : position + 6])
-    if vr in _LONG:
-        return vr, position + 12, struct.unpack_from(f"{order}I", data, position + 8)[0]
+        return b"", position + 8, order.long.unpack_from(data, position + 4)[0]
+    vr, length = order.short.unpack_from(data, position + 4)
     if vr in _SHORT:
-        return vr, position + 8, struct.unpack_from(f"{order}H", data, position + 6)[0]
+        return vr, position + 8, length
+    if vr in _LONG:
+        return vr, position + 12, order.long.unpack_from(data, position + 8)[0]
     raise ValueError("no such VR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import threading
@@ -10,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genseg_monai.pacs.faults import ArchiveError, NetFault
-from genseg_monai.pacs.identify import HEAD_BYTES, Identity, identify, identify_file
+from genseg_monai.pacs.identify import HEAD_BYTES, Identity, identify_file
 from genseg_monai.pacs.records import InstanceRecord, SeriesRecord
 from genseg_monai.pacs.settings import Limits
 from genseg_monai.pacs.spool import hashed
 
-__all__ = ["Inbox"]
+__all__ = ["Inbox", "write_all"]
 
 _MAX_REFUSED = 16
 _SPACE_EVERY = 32 * 2**20  # bytes between two looks at the free space
@@ -123,45 +124,43 @@ class Inbox:
             if shutil.disk_usage(self.folder).free < limits.reserve_bytes + size:
                 raise self.stop(NetFault.SPACE, "the disk is nearly full; make room and run it again")
 
-    def take(self, meta: bytes, data: bytes | memoryview, syntax: str, claimed: str) -> bool:
-        """Take one instance held in memory: file meta information (with preamble) and data set.
+    def take(self, pieces: list[bytes | memoryview], identity: Identity | None) -> bool:
+        """Take one instance held in memory.
 
         Args:
-            meta: preamble and group 2.
-            data: the data set as it came.
-            syntax: its transfer syntax.
-            claimed: the SOP Instance UID it was announced by.
+            pieces: the whole file.
+            identity: which instance it is, None where it does not say so.
 
         Returns:
-            Whether it was taken.
+            Whether it is wanted.
         """
-        identity = identify(data[:HEAD_BYTES], syntax) or identify(data, syntax)
-        if identity is not None and identity.sop_instance != claimed:
-            identity = None
         name = self._admit(identity)
         if name is None:
             return False
         partial = self.folder / f"{name}.part-{threading.get_ident()}"
         try:
-            with partial.open("wb") as file:
-                file.write(meta)
-                file.write(data)
+            with partial.open("wb", buffering=0) as file:
+                for piece in pieces:
+                    write_all(file, piece)
+            self._keep(partial, name)
         except OSError:
             partial.unlink(missing_ok=True)
             self.stop(NetFault.SPACE, "could not write; is the disk full? make room and run it again")
             return False
-        return self._keep(partial, name)
+        return True
 
     def take_file(self, partial: Path, head: bytes) -> bool:
-        """Take one instance already in a file of this folder; `head` is its beginning."""
+        """Take one instance already in a file of this folder; `head` is its beginning. Say whether it is wanted."""
         identity = identify_file(head)
-        if identity is None and len(head) >= HEAD_BYTES:
-            identity = identify_file(partial.read_bytes()[: 256 * HEAD_BYTES])
+        if identity is None:  # a long header
+            with partial.open("rb") as file:
+                identity = identify_file(file.read(256 * HEAD_BYTES))
         name = self._admit(identity)
         if name is None:
             partial.unlink(missing_ok=True)
             return False
-        return self._keep(partial, name)
+        self._keep(partial, name)
+        return True
 
     def _admit(self, identity: Identity | None) -> str | None:
         """Return the name of the file for an instance, or None where it is not wanted."""
@@ -185,14 +184,20 @@ class Inbox:
             return None
         return hashed(identity.sop_instance)
 
-    def _keep(self, partial: Path, name: str) -> bool:
+    def _keep(self, partial: Path, name: str) -> None:
         with self._lock:
             if name in self._held:  # sent twice: the first one stays
                 partial.unlink(missing_ok=True)
-                return True
+                return
             os.replace(partial, self.folder / f"{name}.dcm")
             self._held.add(name)
             self.received += 1
         if self._progress:
             self._progress(len(self._held), self.bytes)
-        return True
+
+
+def write_all(file: io.FileIO, piece: bytes | memoryview) -> None:
+    """Write a piece to an unbuffered file, which may take it in several steps."""
+    view = memoryview(piece)
+    while len(view):
+        view = view[file.write(view) :]

@@ -17,7 +17,7 @@ from genseg_monai.pacs.faults import ArchiveError, NetFault
 from genseg_monai.pacs.inbox import Inbox
 from genseg_monai.pacs.records import Query, SeriesRecord
 from genseg_monai.pacs.settings import Credentials, PacsSettings
-from tests.dicom.study import Study
+from tests.dicom.study import Study, write_study
 from tests.pacs.orthanc import Orthanc, free_port
 
 ROUTES = ["c-get", "c-move", "dicomweb"]
@@ -155,3 +155,30 @@ def test_nobody_there() -> None:
             assert caught.value.reason is NetFault.UNREACHABLE
             del caught
     gc.collect()
+
+
+@pytest.mark.parametrize("route", ["c-get", "c-move"])
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"])
+def test_other_transfer_syntaxes(archive: Orthanc, tmp_path: Path, connect: Connect, route: str, syntax: str) -> None:
+    """What arrives says in which syntax it is: the pixels are those that were sent."""
+    drawn = write_study(tmp_path / "drawn", slices=1, phi=False, seg=False, rtstruct=False)
+    image = pydicom.dcmread(drawn.images[0])
+    pixels = image.pixel_array
+    if syntax == pydicom.uid.RLELossless:
+        image.compress(syntax, generate_instance_uid=False)
+    else:
+        little, implicit = syntax != pydicom.uid.ExplicitVRBigEndian, syntax == pydicom.uid.ImplicitVRLittleEndian
+        image.PixelData = pixels.astype("<u2" if little else ">u2").tobytes()
+        image.file_meta.TransferSyntaxUID = syntax
+        image.set_original_encoding(implicit, little)
+    (tmp_path / "sent").mkdir()
+    image.save_as(tmp_path / "sent" / "one.dcm", enforce_file_format=True)
+    archive.rest("/instances", "POST", (tmp_path / "sent" / "one.dcm").read_bytes())
+    peer = connect(archive.settings(), route)
+    series = with_instances(peer, listed(peer, Query(date="20240101-"))[0])
+    inbox = Inbox(series, tmp_path, archive.settings().limits, route)
+    peer.retrieve(series, inbox)
+    inbox.check_complete()
+    got = pydicom.dcmread(next(tmp_path.glob("*.dcm")))
+    assert got.file_meta.TransferSyntaxUID == syntax
+    assert (got.pixel_array == pixels).all()
