@@ -113,6 +113,16 @@ class Schedule:
         """Updates of GenSeg's segmenter: loop and final fit together."""
         return self.steps[Phase.SEARCH] + self.steps[Phase.FINAL_FIT]
 
+    def shortened(self, search: int) -> Schedule:
+        """Return the schedule whose search ends after ``search`` iterations; the baselines lose as many updates."""
+        lost = self.steps[Phase.SEARCH] - search
+        return Schedule(
+            {
+                phase: steps - lost if phase is Phase.SEARCH or phase in BASELINES else steps
+                for phase, steps in self.steps.items()
+            }
+        )
+
     def locate(self, iteration: int) -> tuple[Phase, int]:
         """Return the phase of a 0-based iteration and its number within that phase."""
         for phase, count in self.steps.items():

@@ -26,7 +26,7 @@ FORMAT = 1
 _KEYS = (
     *("network", "optimizer", "generator", "generator_optimizer", "discriminator", "discriminator_optimizer"),
     *("arch_optimizer", "initial", "baseline", "baseline_optimizer", "trained", "genotype", "phase", "schedule"),
-    *("loader", "search_loader", "train_cases", "search_cases", "random", "random_all", "engine", "format", "data"),
+    *("loader", "search_loader", "train_cases", "search_cases", "random", "random_all", "engine", "format", "data", "search_scores"),
 )
 _ENGINE = ("iteration", "epoch", "max_epochs", "epoch_length", "best_metric", "best_metric_epoch")
 
@@ -55,6 +55,7 @@ def take_state(trainer: GenSegTrainer) -> dict[str, Any]:
         "search_loader": trainer.search_loader.state_dict(),
         "train_cases": list(trainer.train_cases),
         "search_cases": list(trainer.search_cases),
+        "search_scores": list(trainer.search_scores),
         "random": trainer.random.get_state(),
         "random_all": capture_all(),
         "engine": {name: _plain(getattr(trainer.state, name)) for name in _ENGINE},
@@ -96,6 +97,7 @@ def load_state(trainer: GenSegTrainer, state: Mapping[str, Any]) -> None:
         setattr(trainer.state, name, value)
     # ignite counts an epoch when it starts; one that was left in its middle is started again
     trainer.state.epoch = trainer.state.iteration // trainer.state.epoch_length
+    trainer.search_scores = list(state["search_scores"])
     trainer.random.set_state(state["random"])
     restore_all(state["random_all"])
 

@@ -121,6 +121,7 @@ class GenSegTrainer(Trainer):
         self.classes = int(generator.in_channels)
         self.phase: Phase | None = None
         self.rehearsing = False
+        self.search_scores: list[float] = []
         self.loader = train_data_loader
         self.batch_size = train_data_loader.batch_size
         self.train_cases, self.search_cases = self._split(search_cases)
@@ -176,7 +177,15 @@ class GenSegTrainer(Trainer):
         total = max_epochs * self.state.epoch_length
         self.schedule = Schedule.from_total(total, self.settings.shares, self.settings.baselines)
 
+    def end_search(self) -> None:
+        """Go on to the next phase with the next iteration."""
+        _, step = self.schedule.locate(self.state.iteration - 1)
+        self.schedule = self.schedule.shortened(step + 1)
+
     def _begin_iteration(self, engine: Engine) -> None:
+        if self.state.iteration >= self.schedule.total:  # the search ended early, and so does the run
+            self.terminate()
+            return
         phase, step = self.schedule.locate(self.state.iteration)
         if self.state.iteration == 0:
             self.players.note_initial()

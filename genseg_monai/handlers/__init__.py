@@ -6,6 +6,7 @@ from genseg_monai.handlers.architecture_log import ArchitectureLog
 from genseg_monai.handlers.artefacts import BundleWriter, Forecast, RunRecord
 from genseg_monai.handlers.case_scores import CaseScores
 from genseg_monai.handlers.checkpoint import Checkpointer, Resume, StopOnDivergence, TrainingDiverged
+from genseg_monai.handlers.early_stop import EarlyStopSearch
 from genseg_monai.handlers.final_scores import FinalScores, run_summary
 from genseg_monai.handlers.history import History
 from genseg_monai.handlers.panel import SamplePanel
@@ -17,6 +18,7 @@ __all__ = [
     "BundleWriter",
     "CaseScores",
     "Checkpointer",
+    "EarlyStopSearch",
     "FinalScores",
     "Forecast",
     "History",
