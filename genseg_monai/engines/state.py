@@ -26,7 +26,8 @@ FORMAT = 1
 _KEYS = (
     *("network", "optimizer", "generator", "generator_optimizer", "discriminator", "discriminator_optimizer"),
     *("arch_optimizer", "initial", "baseline", "baseline_optimizer", "trained", "genotype", "phase", "schedule"),
-    *("loader", "search_loader", "train_cases", "search_cases", "random", "random_all", "engine", "format", "data", "search_scores"),
+    *("loader", "search_loader", "train_cases", "search_cases", "search_scores"),
+    *("random", "random_all", "engine", "format", "data"),
 )
 _ENGINE = ("iteration", "epoch", "max_epochs", "epoch_length", "best_metric", "best_metric_epoch")
 
