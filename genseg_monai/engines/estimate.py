@@ -94,10 +94,11 @@ def _peak(device: torch.device) -> int:
 
 
 def epochs_within(estimate: Estimate, trainer: GenSegTrainer, budget: float) -> int:
-    """Return how many epochs of ``trainer`` take at most ``budget`` seconds, at least one."""
+    """Return how many epochs of ``trainer`` take at most ``budget`` seconds, at least as many as its phases need."""
     length = trainer.state.epoch_length
+    least = -(-sum(steps > 0 for steps in trainer.schedule.steps.values()) // length)
     many = Schedule.from_total(1000 * length, trainer.settings.shares, trainer.settings.baselines)
-    return max(1, int(budget / (estimate.total(many) / 1000)))
+    return max(least, int(budget / (estimate.total(many) / 1000)))
 
 
 def parse_budget(text: str | float) -> float:
@@ -111,7 +112,7 @@ def parse_budget(text: str | float) -> float:
         5400.0
     """
     text = str(text).strip().lower()
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], None)
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
     try:
         seconds = float(text if unit is None else text[:-1]) * (unit or 1.0)
     except ValueError:

@@ -1,0 +1,149 @@
+"""A rehearsal costs time and nothing else, and its result turns minutes into epochs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Events
+
+from genseg_monai.engines import Estimate, LoopSettings, Phase, Schedule, Shares, StageEvents, estimate, measure
+from genseg_monai.engines.estimate import epochs_within, parse_budget
+from genseg_monai.errors import UserError
+from genseg_monai.handlers import Forecast
+from tests.engines.tiny import EPOCHS, LENGTH, differing, frozen_state, make_trainer
+
+
+@pytest.mark.parametrize("kind", ["plain", "dropout", "batch_norm"])
+def test_a_rehearsal_leaves_everything_as_it_was(kind):
+    trainer = make_trainer(kind=kind)
+    before, players = frozen_state(trainer), vars(trainer.players).copy()
+    found = measure(trainer)
+    assert set(found.seconds) == set(Phase)
+    assert min(found.seconds.values()) > 0
+    assert found.peak_bytes > 2**20
+    assert differing(before, frozen_state(trainer)) == []
+    after = vars(trainer.players)
+    assert all(after[name] is players[name] for name in ("network", "generator", "optimizer", "generator_optimizer"))
+    assert (trainer.phase, trainer.genotype, trainer.rehearsing) == (None, None, False)
+    assert all(parameter.grad is None for parameter in trainer.network.parameters())
+
+
+def test_a_run_after_a_rehearsal_is_the_run_without_it():
+    states = []
+    for rehearsed in (False, True):
+        trainer = make_trainer(kind="dropout")
+        torch.manual_seed(1)
+        if rehearsed:
+            measure(trainer)
+        trainer.run()
+        states.append(frozen_state(trainer))
+    assert differing(*states) == []
+
+
+def test_a_rehearsal_announces_nothing():
+    trainer = make_trainer()
+    heard: list[Any] = []
+    for event in StageEvents:
+        trainer.add_event_handler(event, lambda e, name: heard.append(name), event)
+    measure(trainer)
+    assert heard == []
+
+
+def test_a_rehearsal_that_fails_leaves_everything_as_it_was(monkeypatch):
+    trainer = make_trainer()
+    before = frozen_state(trainer)
+
+    def fail(*args: Any) -> float:
+        if trainer.phase is Phase.PLAIN:
+            raise MemoryError
+        return 1.0
+
+    monkeypatch.setattr(estimate, "_timed", fail)
+    with pytest.raises(MemoryError):
+        measure(trainer)
+    assert differing(before, frozen_state(trainer)) == []
+    assert not trainer.rehearsing
+
+
+@pytest.mark.parametrize(("every", "cost"), [(0, 1.0), (1, 5.0), (2, 3.0), (4, 2.0)])
+def test_the_search_costs_what_its_share_of_outer_steps_costs(monkeypatch, every, cost):
+    settings = LoopSettings(outer_every=every, outer_after=3)
+
+    def timed(trainer: Any, phase: Phase, step: int, repeats: int) -> float:
+        return 5.0 if phase is Phase.SEARCH and settings.outer_due(step) else 1.0
+
+    monkeypatch.setattr(estimate, "_timed", timed)
+    found = measure(make_trainer(settings=settings))
+    assert found.seconds[Phase.SEARCH] == cost
+    assert found.seconds[Phase.FINAL_FIT] == 1.0
+
+
+def test_phases_without_iterations_are_not_rehearsed():
+    found = measure(make_trainer(settings=LoopSettings(Shares(0, 1, 0, 1), ())))
+    assert set(found.seconds) == {Phase.SEARCH, Phase.FINAL_FIT}
+
+
+def test_the_total_adds_up_the_phases():
+    schedule = Schedule.from_total(40, Shares(1, 1, 1, 1))
+    seconds = {phase: float(i) for i, phase in enumerate(schedule.steps)}
+    assert Estimate(seconds, 0).total(schedule) == pytest.approx(1.1 * (0 + 10 + 20 + 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("45", 45), (45, 45), (0.5, 0.5), (" 2H ", 7200), ("1e2s", 100)],
+)
+def test_a_budget_is_a_time(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "half an hour", "0", "-5m", "inf", "nan", "30min", "1d", "1h30m"])
+def test_what_is_no_budget_says_what_is_wanted(text):
+    with pytest.raises(UserError, match=r"--budget: wanted a time such as 90s, 30m or 1.5h, got '.*'"):
+        parse_budget(text)
+
+
+def test_a_budget_becomes_the_epochs_that_fit():
+    trainer = make_trainer()
+    second_each = Estimate(dict.fromkeys(Phase, 1.0), 0)
+    for budget in (0.001, 60.0, 1000.0):
+        epochs = epochs_within(second_each, trainer, budget)
+        assert epochs >= 2  # 8 iterations for six phases
+        total = Schedule.from_total(epochs * LENGTH, trainer.settings.shares, trainer.settings.baselines)
+        assert epochs == 2 or second_each.total(total) <= budget
+        more = Schedule.from_total((epochs + 1) * LENGTH, trainer.settings.shares, trainer.settings.baselines)
+        assert second_each.total(more) > budget
+
+
+def test_the_forecast_sets_the_length_of_the_run_and_says_what_it_costs(monkeypatch, caplog):
+    monkeypatch.setattr(estimate, "_timed", lambda *args: 1.0)
+    trainer = make_trainer(train_handlers=[Forecast("88s")])
+    trainer.add_event_handler(Events.EPOCH_STARTED(once=1), lambda e: e.terminate())
+    with caplog.at_level(logging.INFO, logger="genseg_monai"):
+        trainer.run()
+    assert trainer.state.max_epochs == 20  # 80 iterations of 1.1 s
+    assert trainer.schedule.total == 80
+    assert any(text.startswith("expected: 1.5 minutes, ") and "search 11 x 1 s" in text for text in caplog.messages)
+
+
+def test_the_smallest_budget_gives_a_run_with_every_phase():
+    trainer = make_trainer(train_handlers=[Forecast("0.001s")], epoch_length=8)
+    trainer.run()
+    assert trainer.state.iteration == 8
+    assert set(trainer.players.trained) == {Phase.PLAIN, Phase.AUGMENT}
+
+
+def test_a_budget_too_small_for_the_phases_of_short_epochs_still_runs():
+    trainer = make_trainer(train_handlers=[Forecast("0.001s")])
+    trainer.run()
+    assert trainer.state.iteration == 2 * LENGTH
+
+
+def test_no_forecast_where_none_is_wanted(monkeypatch):
+    monkeypatch.setattr("genseg_monai.handlers.artefacts.measure", lambda trainer: pytest.fail("measured"))
+    trainer = make_trainer(train_handlers=[Forecast(wanted=False)])
+    trainer.run()
+    assert trainer.state.iteration == EPOCHS * LENGTH
