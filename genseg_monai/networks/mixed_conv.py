@@ -14,13 +14,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from einops import einsum
 from torch import Tensor, nn
 
 from genseg_monai.networks.candidates import CandidateKind, CandidateSpec, SearchSpace, candidates
 from genseg_monai.networks.collapsing import collapse, embed, live_taps, window
 from genseg_monai.networks.padded_depth import convolve, convolve_transposed
+from genseg_monai.networks.small_conv import convolve_2d
 
 __all__ = ["CandidateSpec", "MixedConv", "SearchSpace", "candidates", "collapse", "embed"]
 
@@ -115,7 +115,7 @@ class MixedConv(nn.Module):
         # a kernel without its dead taps has lost as many at either end
         padding = [self.padding - (self.window - side) // 2 for side in weight.shape[2:]]
         if len(padding) == 2:
-            return (F.conv_transpose2d if self.transposed else F.conv2d)(x, weight, bias, self.stride, padding)
+            return convolve_2d(x, weight, bias, self.stride, padding, transposed=self.transposed)
         run = convolve_transposed if self.transposed else convolve
         return run(x, weight, bias, [self.stride] * 3, padding, [1] * 3)
 
