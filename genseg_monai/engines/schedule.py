@@ -44,9 +44,9 @@ class Shares:
         2
     """
 
-    warm_up: float = 0.2
+    warm_up: float = 0.3
     search: float = 0.35
-    fine_tune: float = 0.1
+    fine_tune: float = 0.15
     final_fit: float = 0.35
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Schedule:
     Example:
         >>> schedule = Schedule.from_total(100, Shares(1, 1, 1, 1), baselines=["plain"])
         >>> [f"{phase}: {n}" for phase, n in schedule.steps.items()]
-        ['warm_up: 17', 'search: 17', 'fine_tune: 17', 'final_fit: 16', 'plain: 33']
+        ['warm_up: 17', 'search: 16', 'fine_tune: 17', 'final_fit: 17', 'plain: 33']
         >>> schedule.locate(17)
         (<Phase.SEARCH: 'search'>, 0)
     """
@@ -101,6 +101,11 @@ class Schedule:
             if steps[phase] == 0:
                 steps[max(steps, key=lambda name: steps[name])] -= 1
                 steps[phase] = 1
+        spare = max((Phase.WARM_UP, Phase.FINE_TUNE), key=lambda name: steps[name])
+        for phase in wanted:  # what was rounded goes to the generator, so that the comparison stays equal
+            extra = steps[phase] - steps[Phase.SEARCH] - steps[Phase.FINAL_FIT]
+            if steps[spare] > max(0, -extra):
+                steps[phase], steps[spare] = steps[phase] - extra, steps[spare] + extra
         return cls(steps)
 
     @property

@@ -20,9 +20,13 @@ def test_every_iteration_belongs_to_one_phase_in_order(total, baselines):
         schedule.locate(total)
 
 
-def test_baselines_get_as_many_updates_as_the_segmenter_of_genseg():
-    schedule = Schedule.from_total(2400, Shares(1, 2, 1, 2), ["plain", "augment"])
+@pytest.mark.parametrize("shares", [Shares(1, 2, 1, 2), Shares(), Shares(0.3, 0.1, 0, 0.7)])
+@pytest.mark.parametrize("total", [20, 101, 997, 1200, 2400])
+def test_baselines_get_as_many_updates_as_the_segmenter_of_genseg(total, shares):
+    schedule = Schedule.from_total(total, shares, ["plain", "augment"])
     assert schedule.steps[Phase.PLAIN] == schedule.steps[Phase.AUGMENT] == schedule.segmenter_updates
+    assert schedule.total == total
+    assert min(steps for phase, steps in schedule.steps.items() if shares.fine_tune or phase != "fine_tune") >= 1
 
 
 def test_both_follow_the_same_learning_rate():
