@@ -53,10 +53,13 @@ class Orthanc:
         return PacsSettings(**{**held, **changes})
 
     def rest(self, path: str, method: str = "GET", body: bytes | None = None) -> object:
+        return json.loads(self.fetch(path, method, body) or b"null")
+
+    def fetch(self, path: str, method: str = "GET", body: bytes | None = None) -> bytes:
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data=body, method=method)
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{USER}:{WORD}".encode()).decode())
         with urllib.request.urlopen(request, timeout=20) as reply:
-            return json.loads(reply.read() or b"null")
+            return reply.read()
 
     def send(self, folder: Path) -> None:
         """Push a folder in with dcmtk."""
@@ -80,7 +83,7 @@ class Orthanc:
         self.process.wait(20)
 
 
-def start_orthanc(folder: Path, move_port: int | None = None) -> Orthanc:
+def start_orthanc(folder: Path, move_port: int | None = None, **more: object) -> Orthanc:
     needed("/usr/sbin/Orthanc", str(PLUGIN))
     port, http, move = free_port(), free_port(), move_port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +112,7 @@ def start_orthanc(folder: Path, move_port: int | None = None) -> Orthanc:
         "WebDavEnabled": False,
         "HttpCompressionEnabled": True,  # as by default: our client must not fall for it
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": True},
+        **more,
     }
     (folder / "orthanc.json").write_text(json.dumps(config))
     log = (folder / "log").open("w")

@@ -1,0 +1,158 @@
+"""`pull`, `push` and `pacs-check` as typed, and DIMSE over TLS."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from genseg_monai.__main__ import main
+from genseg_monai.dicom.uids import Key
+from genseg_monai.pacs.dimse import DimseArchive
+from genseg_monai.pacs.faults import ArchiveError
+from genseg_monai.pacs.push import push
+from genseg_monai.pacs.settings import TlsFiles
+from tests.dicom.study import LABELS, Study
+from tests.pacs.orthanc import USER, WORD, Orthanc, needed, start_orthanc
+
+
+@pytest.fixture
+def files(archive: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with pacs.yaml, labels.yaml, rules.yaml and a key; secrets are in the environment."""
+    monkeypatch.setenv("GENSEG_PACS_USER", USER)
+    monkeypatch.setenv("GENSEG_PACS_PASSWORD", WORD)
+    settings = archive.settings()
+    names = ("host", "port", "called_aet", "aet", "move_port", "dicomweb")
+    (tmp_path / "pacs.yaml").write_text(yaml.safe_dump({name: getattr(settings, name) for name in names}))
+    (tmp_path / "labels.yaml").write_text(yaml.safe_dump(LABELS))
+    (tmp_path / "rules.yaml").write_text("all: [{modality: CT, orientation: axial, thickness: [0, 3]}]\n")
+    Key.create(tmp_path / "key")
+    return tmp_path
+
+
+def test_pacs_check(files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["pacs-check", "--pacs", str(files / "pacs.yaml")]) == 0
+    told = capsys.readouterr()
+    assert "C-ECHO: answered in" in told.out
+    assert "QIDO-RS: answered in" in told.out
+    monkeypatch.setenv("GENSEG_PACS_PASSWORD", "hidden")
+    assert main(["pacs-check", "--pacs", str(files / "pacs.yaml")]) == 1
+    told = capsys.readouterr()
+    assert "C-ECHO: answered" in told.err
+    assert "QIDO-RS: failed" in told.err
+    assert "hidden" not in told.err
+
+
+def test_pull_and_push(files: Path, archive: Orthanc, study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", str(study.folder), "--pacs", str(files / "pacs.yaml"), "--route", "c-store"]) == 0
+    assert f"{len(study.images) + 2} objects sent" in capsys.readouterr().out
+    line = [
+        "pull",
+        "--pacs",
+        str(files / "pacs.yaml"),
+        "--out",
+        str(files / "out"),
+        "--rules",
+        str(files / "rules.yaml"),
+    ]
+    line += ["--labels", str(files / "labels.yaml"), "--patient-id", study.patient_id, "--date", "20240101-20241231"]
+    line += ["--modality", "CT", "--description", "/portal/i", "--route", "dicomweb"]
+    before = sorted(files.iterdir())
+    assert main([*line, "--dry-run"]) == 0
+    told = capsys.readouterr()
+    assert "1 studies match, with 1 CT, 1 RTSTRUCT, 1 SEG series" in told.out
+    assert sorted(files.iterdir()) == before
+    assert main(line) == 2  # no key
+    assert "--key-file" in capsys.readouterr().err
+    assert main([*line, "--key-file", str(files / "key")]) == 0
+    told = capsys.readouterr()
+    assert "1 labelled and 0 unlabelled cases" in told.out
+    for secret in study.secrets:
+        assert secret not in told.out + told.err
+    assert len(list((files / "out" / "labelsTr").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--route", "ftp", "--date", "20240101"], "c-get, c-move or dicomweb"),
+        ([], "at least one of"),
+        (["--patient-id", "@missing.txt"], "behind the @"),
+        (["--patient-id", ","], "at least one value"),
+        (["--study-uid", "../../x"], "digits and points"),
+        (["--date", "20240101", "--rules", "missing.yaml"], "readable YAML"),
+    ],
+)
+def test_wrong_use_is_one_line(files: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
+    line = ["pull", "--pacs", str(files / "pacs.yaml"), "--out", str(files / "out"), "--dry-run", *words]
+    assert main(line) == 2
+    err = capsys.readouterr().err.strip()
+    assert told in err
+    assert err.startswith("genseg: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_identifiers_from_a_file_stay_as_typed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from genseg_monai.apps.pull import _several
+
+    (files / "ids.txt").write_text("1E5\n1_000\n12#3\n\nNone\nA, B\n")
+    wanted = ("1E5", "1_000", "12#3", "None", "A, B")
+    assert _several("--patient-id", f"@{files / 'ids.txt'}") == wanted
+    assert _several("--patient-id", "1E5,1_000, 12#3,None") == wanted[:4]
+
+
+def _certificates(folder: Path) -> None:
+    """Make an authority, and a certificate of it for each side."""
+    needed("/usr/bin/openssl")
+
+    def openssl(*words: object) -> None:
+        subprocess.run(["/usr/bin/openssl", *map(str, words)], check=True, capture_output=True)
+
+    new = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
+    openssl(
+        "req", "-x509", *new, "-keyout", folder / "ca.key", "-out", folder / "ca.pem", "-subj", "/CN=test authority"
+    )
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        openssl("req", *new, "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.csr", "-subj", f"/CN={name}")
+        signed = ("-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial", "-days", "2")
+        openssl(
+            *("x509", "-req", "-in", folder / f"{name}.csr", *signed),
+            *("-out", folder / f"{name}.pem", "-extfile", folder / "names"),
+        )
+        (folder / f"{name}.key").chmod(0o600)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves its socket open
+def test_dimse_over_tls(study: Study, tmp_path: Path) -> None:
+    """Both sides show a certificate; without ours, or with another authority, nothing is said."""
+    _certificates(tmp_path)
+    more = {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(tmp_path / "server.pem"),
+        "DicomTlsPrivateKey": str(tmp_path / "server.key"),
+        "DicomTlsTrustedCertificates": str(tmp_path / "ca.pem"),
+    }
+    archive = start_orthanc(tmp_path / "orthanc", **more)
+    try:
+        tls = TlsFiles(tmp_path / "ca.pem", tmp_path / "client.pem", tmp_path / "client.key")
+        settings = archive.settings(tls=tls, attempts=1)
+        assert DimseArchive(settings).echo() > 0
+        assert push(study.folder, settings).sent == len(study.images) + 2
+        for wrong in (None, TlsFiles(tmp_path / "client.pem", tls.cert, tls.key)):
+            with pytest.raises(ArchiveError):
+                DimseArchive(replace(settings, tls=wrong)).echo()
+    finally:
+        archive.stop()
+
+
+def test_a_missing_server_is_a_skip_here_and_a_failure_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="not installed"):
+        needed("/usr/bin/no-such-program")
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="not installed"):
+        needed("/usr/bin/no-such-program")
