@@ -16,7 +16,7 @@ from genseg_monai.engines import GenSegTrainer, LoopSettings, Phase, load_state,
 from genseg_monai.engines.state import load_file, save_file
 from genseg_monai.errors import UserError
 from genseg_monai.handlers import Checkpointer, Resume
-from tests.engines.tiny import EPOCHS, LENGTH, differing, frozen_state, make_cases, make_trainer
+from tests.engines.tiny import EPOCHS, LENGTH, SHARES, differing, frozen_state, make_cases, make_trainer
 
 TOTAL = EPOCHS * LENGTH
 FIRST_OF = {Phase.WARM_UP: 0, Phase.SEARCH: 2, Phase.FINE_TUNE: 6, Phase.FINAL_FIT: 7, Phase.PLAIN: 10}
@@ -244,7 +244,9 @@ def test_the_digest_tells_one_changed_pixel_and_another_order():
 
 def test_a_budget_that_became_steps_stays_so(tmp_path):
     """A run that was given another length before it started is resumed with that one."""
-    trainer = build(settings=LoopSettings(outer_every=1, outer_after=1), train_handlers=[Checkpointer(tmp_path)])
+    trainer = build(
+        settings=LoopSettings(SHARES, outer_every=1, outer_after=1), train_handlers=[Checkpointer(tmp_path)]
+    )
     trainer.set_epochs(4)
     trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), lambda e: e.terminate())
     trainer.run()

@@ -17,7 +17,7 @@ from monai.transforms import AsDiscreted
 from genseg_monai.data.resident import ResidentCases
 from genseg_monai.engines import GenSegTrainer, LoopSettings, Phase, Shares, StageEvents, iterations
 from genseg_monai.errors import UserError
-from tests.engines.tiny import EPOCHS, LENGTH, differing, frozen_state, make_cases, make_trainer
+from tests.engines.tiny import EPOCHS, LENGTH, SHARES, differing, frozen_state, make_cases, make_trainer
 
 MONAI_ORDER = [
     IterationEvents.FORWARD_COMPLETED,
@@ -61,7 +61,7 @@ def test_the_events_of_an_iteration_come_once_and_in_the_order_of_monai(kind):
 
 
 def test_the_stages_of_an_iteration_come_in_order():
-    trainer = make_trainer(settings=LoopSettings(outer_every=2, outer_after=1))
+    trainer = make_trainer(settings=LoopSettings(SHARES, outer_every=2, outer_after=1))
     seen = record(trainer, *list(StageEvents)[2:5])
     trainer.run()
     one, two, three = list(StageEvents)[2:5]

@@ -9,13 +9,14 @@ from monai.networks.layers.factories import Conv, Dropout, Norm
 from torch import Tensor, nn
 
 from genseg_monai.data.resident import ResidentCases, ResidentLoader
-from genseg_monai.engines import GenSegTrainer, LoopSettings, take_state
+from genseg_monai.engines import GenSegTrainer, LoopSettings, Shares, take_state
 from genseg_monai.losses import AdversarialLoss, SegmentationLoss
 from genseg_monai.networks import PatchDiscriminator, SearchableGenerator
 from genseg_monai.transforms import BatchAugment
 
-__all__ = ["EPOCHS", "LENGTH", "differing", "frozen_state", "make_cases", "make_network", "make_trainer"]
+__all__ = ["EPOCHS", "LENGTH", "SHARES", "differing", "frozen_state", "make_cases", "make_network", "make_trainer"]
 
+SHARES = Shares(warm_up=0.2, search=0.35, fine_tune=0.1, final_fit=0.35)
 EPOCHS, LENGTH = 6, 4
 """24 iterations: warm_up 2, search 4, fine_tune 1, final_fit 3, plain 7, augment 7."""
 
@@ -88,7 +89,7 @@ def make_trainer(
         discriminator_optimizer=torch.optim.Adam(discriminator.parameters(), 1e-3, betas=(0.5, 0.999)),
         arch_optimizer=torch.optim.Adam(generator.arch_parameters().values(), 1e-2, betas=(0.5, 0.999)),
         adversarial_loss=AdversarialLoss(),
-        settings=settings or LoopSettings(outer_every=1, outer_after=1),
+        settings=settings or LoopSettings(SHARES, outer_every=1, outer_after=1),
         **given,
     )
 
