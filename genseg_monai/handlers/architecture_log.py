@@ -11,6 +11,7 @@ from genseg_monai._optional import require
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.schedule import Phase
 from genseg_monai.handlers.csv_log import CsvLog
+from genseg_monai.handlers.scalars import scalars
 
 __all__ = ["ArchitectureLog", "plot_architecture"]
 
@@ -27,12 +28,14 @@ class ArchitectureLog:
     def __init__(self, output_dir: str | Path) -> None:
         self.root = Path(output_dir)
         self.log: CsvLog | None = None
+        self._due = False
 
     def attach(self, engine: Engine) -> None:
         """Register with a `GenSegTrainer`."""
         engine.add_event_handler(Events.STARTED, self._open)
         engine.add_event_handler(StageEvents.PHASE_STARTED, self._first)
-        engine.add_event_handler(StageEvents.OUTER_STEP_COMPLETED, self._row)
+        engine.add_event_handler(StageEvents.OUTER_STEP_COMPLETED, self._moved)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._row)
         engine.add_event_handler(StageEvents.DERIVED, self._derived)
 
     def _open(self, engine: Any) -> None:
@@ -45,9 +48,15 @@ class ArchitectureLog:
             self.log.cut(after=engine.state.iteration - 1)  # a run resumed right here has written this row before
             self.log.append(engine.state.iteration, _shares(engine))
 
+    def _moved(self, engine: Any) -> None:
+        self._due = True
+
     def _row(self, engine: Any) -> None:
-        if self.log is not None:
-            self.log.append(engine.state.iteration, _shares(engine))
+        # the norm is known when the iteration is over
+        if self._due and self.log is not None:
+            norm = scalars(engine)["hypergradient_norm"]
+            self.log.append(engine.state.iteration, {**_shares(engine), "hypergradient_norm": norm})
+        self._due = False
 
     def _derived(self, engine: Any) -> None:
         engine.genotype.save(self.root / "models" / "search" / "genotype.json")

@@ -64,7 +64,9 @@ class BundleWriter:
         engine.add_event_handler(StageEvents.PHASE_COMPLETED, self._weights)
 
     def _configs(self, engine: Any) -> None:
-        write_bundle(self.source, self.root, self.config, self.plan, self.shared)
+        # the length that a budget has become: without a checkpoint, a resumed run finds it here
+        config = {**self.config, "max_epochs": engine.state.max_epochs}
+        write_bundle(self.source, self.root, config, self.plan, self.shared)
 
     def _weights(self, engine: Any) -> None:
         models, players = self.root / "models", engine.players

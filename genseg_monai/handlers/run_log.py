@@ -9,6 +9,8 @@ from ignite.engine import Engine, Events
 
 __all__ = ["RunLog"]
 
+_LOGGER = logging.getLogger("genseg_monai")
+
 
 class RunLog:
     """Append the package's log lines to a file while the run lasts. Put it first among the handlers.
@@ -19,7 +21,6 @@ class RunLog:
 
     def __init__(self, output_dir: str | Path) -> None:
         self.path = Path(output_dir) / "logs" / "train.log"
-        self._handler: logging.Handler | None = None
 
     def attach(self, engine: Engine) -> None:
         """Register with a `GenSegTrainer`."""
@@ -27,12 +28,21 @@ class RunLog:
         engine.add_event_handler(Events.COMPLETED, self._close)
 
     def _open(self, engine: Engine) -> None:
+        _close_all()  # a run that failed in this process has left its own open
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._handler = logging.FileHandler(self.path, encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger("genseg_monai").addHandler(self._handler)
+        handler = _RunFile(self.path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        _LOGGER.addHandler(handler)
 
     def _close(self, engine: Engine) -> None:
-        if self._handler is not None:
-            logging.getLogger("genseg_monai").removeHandler(self._handler)
-            self._handler.close()
+        _close_all()
+
+
+class _RunFile(logging.FileHandler):
+    """The file of the run in progress."""
+
+
+def _close_all() -> None:
+    for handler in [handler for handler in _LOGGER.handlers if isinstance(handler, _RunFile)]:
+        _LOGGER.removeHandler(handler)
+        handler.close()
