@@ -92,7 +92,7 @@ class Receiver:
         local = is_loopback(settings.host)
         address = settings.move_host or ("127.0.0.1" if local else "0.0.0.0")
         self._sockets: list[socket.socket] = []
-        hook = opened(settings.limits.pdu_bytes, inbox.count_bytes, self._sockets)
+        hook = opened(settings.limits.pdu_bytes, settings.limits.idle_seconds, inbox.count_bytes, self._sockets)
         try:
             self._server: Any = entity.start_server(
                 (address, settings.move_port),
