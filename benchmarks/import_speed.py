@@ -1,6 +1,6 @@
 """How fast a CT series of 200 x 512 x 512 is read, against MONAI's reader.
 
-    python benchmarks/import_speed.py [--slices 200] [--repeats 3] [--json FILE]
+    python -m benchmarks.import_speed [--slices 200] [--repeats 3] [--json FILE]
 
 The series is drawn into a temporary folder, uncompressed; every route reads it with a warm cache, and the best of the
 repeats counts. Goal: the volume and its affine, geometry checked, at least 5 times faster than by MONAI's ITKReader.

@@ -16,7 +16,8 @@ from genseg_monai.data.phantom import draw_phantom
 
 BUDGET = "5s"
 SHORT = ["--max_epochs", "1", "--epoch_length", "8", "--generator_width", "4", "--outer_after", "0"]
-ELSEWHERE = {"pacs-check", "pull", "push", "deidentify", "convert"}  # run by tests/pacs and tests/dicom, on an archive
+# typed by tests/pacs and tests/apps, on an archive and on DICOM files
+ELSEWHERE = {"pacs-check", "pull", "push", "deidentify", "convert", "runs/liver"}
 
 
 def _commands(readme: str) -> list[list[str]]:

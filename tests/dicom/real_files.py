@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from genseg_monai.dicom.faults import SeriesFault as F
 
-__all__ = ["FILES", "FOLDERS", "TREE"]
+__all__ = ["ANNOTATIONS", "FILES", "FOLDERS", "TREE"]
 
 # folder -> (modality, (X, Y, Z), least and greatest value), or the reason
 FOLDERS = {
@@ -82,4 +82,17 @@ FILES = {
     "rtdose.dcm": F.NOT_AN_IMAGE,
     "rtplan.dcm": F.NOT_AN_IMAGE,
     "rtstruct.dcm": F.NOT_AN_IMAGE,
+}
+
+_ROIS = {f"roi-{k}": k for k in range(1, 5)}
+# SEG or RTSTRUCT -> the series it is drawn on, the classes of its names, and what comes of it: number of voxels and of
+# images it refers to that are not there (voxels as dcmqi and matplotlib's point in polygon count them); or the reason
+ANNOTATIONS = {
+    "ct_liver_3slice_seg/liver.dcm": ("ct_liver_3slice_series", {"liver": 1}, (36233 + 35645 + 35220, 0)),
+    "ct_small_4slice_seg/seg_image_ct_binary.dcm": ("ct_liver_3slice_series", {"x": 1}, F.SEVERAL_SERIES),
+    "rtstruct_ct_2slice/rt.dcm": ("rtstruct_ct_2slice", {"roi-1": 1}, (1443, 0)),
+    "rtstruct_ct_2slice/invalid_reference_rt.dcm": ("rtstruct_ct_2slice", _ROIS, (20146, 3)),
+    "rtstruct_ct_2slice/non_existent_reference_rt.dcm": ("rtstruct_ct_2slice", _ROIS, (20146, 1)),
+    "torture/liver_1frame.dcm": ("ct_liver_3slice_series", {"liver": 1}, F.UNREADABLE),
+    "torture/rtstruct.dcm": ("rtstruct_ct_2slice", {"x": 1}, F.SEVERAL_SERIES),
 }

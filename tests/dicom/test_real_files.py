@@ -12,7 +12,7 @@ import pytest
 
 from genseg_monai.dicom.annotation import label_map
 from genseg_monai.dicom.series import Series, SeriesError, SeriesFault, find_series, read_series
-from tests.dicom.real_files import FILES, FOLDERS, TREE
+from tests.dicom.real_files import ANNOTATIONS, FILES, FOLDERS, TREE
 from tests.tools import needed
 
 GOOD = [name for name, wanted in FOLDERS.items() if isinstance(wanted, tuple)]
@@ -44,6 +44,16 @@ def test_folder(name: str, real_data: Path) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_file(name: str, real_data: Path) -> None:
     assert _outcome(real_data / "dicom" / "torture" / name) == FILES[name]
+
+
+@pytest.mark.parametrize("name", ANNOTATIONS)
+def test_annotation(name: str, real_data: Path) -> None:
+    home, labels, wanted = ANNOTATIONS[name]
+    drawn, report = label_map([real_data / "dicom" / name], read_series(real_data / "dicom" / home), labels)
+    if report.refused:
+        assert [error.reason for error in report.refused] == [wanted]
+    else:
+        assert (int((drawn > 0).sum()), report.absent) == wanted
 
 
 def test_tree_of_many_series(real_data: Path) -> None:
