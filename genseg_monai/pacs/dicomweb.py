@@ -252,11 +252,12 @@ class _Part:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox, self._head = inbox, b""
         self._path = inbox.folder / f"{secrets.token_hex(8)}.part"
+        self._name = str(self._path)  # opened for each instance: a Path takes its time
         self._file: io.FileIO | None = None
 
     def add(self, piece: bytes) -> None:
         if self._file is None:
-            self._file = self._path.open("wb", buffering=0)
+            self._file = open(self._name, "wb", buffering=0)  # noqa: SIM115 - closed at the end of the part
         if len(self._head) < _HEAD:
             self._head += piece
         write_all(self._file, piece)

@@ -49,6 +49,7 @@ class Inbox:
         self.fault: ArchiveError | None = None
         self.received = self.refused = self.bytes = 0  # new instances, unwanted ones, everything read from the wire
         self._progress, self._clock, self._deadline = progress, clock, clock() + limits.series_seconds
+        self._base = os.path.join(folder, "")
         self._lock = threading.Lock()
         self._expected = {one.uid for one in series.instances}
         self._count = len(self._expected) or series.count or 0
@@ -189,7 +190,7 @@ class Inbox:
             if name in self._held:  # sent twice: the first one stays
                 partial.unlink(missing_ok=True)
                 return
-            os.replace(partial, self.folder / f"{name}.dcm")
+            os.replace(partial, f"{self._base}{name}.dcm")
             self._held.add(name)
             self.received += 1
         if self._progress:
