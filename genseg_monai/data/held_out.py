@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from genseg_monai.data.cases import find_cases, find_images
 from genseg_monai.data.splits import read_splits
 from genseg_monai.errors import UserError
 
-__all__ = ["find_masks", "held_out"]
+__all__ = ["find_masks", "held_out", "scored_after_training"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,34 @@ def held_out(
             return found
     raise UserError(root, f"wanted labelled cases in the split {' or '.join(wanted)}, found none; write them into "
                           "splits.json")  # fmt: skip
+
+
+def scored_after_training(
+    root: str | Path,
+    train: Sequence[Mapping[str, Any]],
+    val: Sequence[Mapping[str, Any]],
+    *,
+    seed: int = 0,
+    label_dir: str | None = None,
+) -> list[Mapping[str, Any]]:
+    """Find the cases to score when a training ends: the split ``test`` of its data set, else those that validated.
+
+    Args:
+        root: the data set.
+        train: the training cases. If others than those of ``root`` were given, as MONAI Label does, ``root`` is not
+            read, and ``val`` is all there is.
+        val: the validation cases.
+        seed: of the split made where the data set brings none.
+        label_dir: name of the folder of masks, where there are several.
+    """
+    # what `find_cases` found has a name
+    if all("case" in case for case in train):
+        splits = read_splits(root, find_cases(root, label_dir), seed)
+        known = {str(case["image"]) for case in splits.train}
+        test: list[Mapping[str, Any]] = [case for case in splits.test if case.get("label") is not None]
+        if test and {str(case["image"]) for case in train} <= known:
+            return test
+    return list(val)
 
 
 def find_masks(path: str | Path) -> list[dict[str, Any]]:

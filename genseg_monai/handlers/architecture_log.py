@@ -11,7 +11,7 @@ from genseg_monai._optional import require
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.schedule import Phase
 from genseg_monai.handlers.csv_log import CsvLog
-from genseg_monai.handlers.scalars import scalars
+from genseg_monai.handlers.output import scalars
 
 __all__ = ["ArchitectureLog", "plot_architecture"]
 
@@ -54,7 +54,7 @@ class ArchitectureLog:
     def _row(self, engine: Any) -> None:
         # the norm is known when the iteration is over
         if self._due and self.log is not None:
-            norm = scalars(engine)["hypergradient_norm"]
+            norm = scalars(engine.state.output)["hypergradient_norm"]
             self.log.append(engine.state.iteration, {**_shares(engine), "hypergradient_norm": norm})
         self._due = False
 

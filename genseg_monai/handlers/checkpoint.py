@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from genseg_monai._outcome import RunFailed
 from genseg_monai.engines.state import load_file, load_state, save_file, take_state
 from genseg_monai.errors import UserError
-from genseg_monai.handlers.scalars import scalars
+from genseg_monai.handlers.output import scalars
 
 __all__ = ["Checkpointer", "Resume", "StopOnDivergence", "TrainingDiverged", "latest_checkpoint"]
 
@@ -169,7 +169,7 @@ class StopOnDivergence:
 
     def __call__(self, engine: Engine) -> None:
         """Look at every scalar of the output."""
-        for name, number in scalars(engine).items():
+        for name, number in scalars(engine.state.output).items():
             if ("loss" in name or "norm" in name) and not abs(number) <= self.bound:
                 raise _diverged(name, str(number), engine, self.folder)
 

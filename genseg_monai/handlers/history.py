@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from genseg_monai._optional import require
 from genseg_monai.engines.schedule import Phase
 from genseg_monai.handlers.csv_log import CsvLog
-from genseg_monai.handlers.scalars import scalars
+from genseg_monai.handlers.output import scalars
 
 __all__ = ["History", "plot_history"]
 
@@ -39,7 +39,7 @@ class History:
         engine.add_event_handler(Events.COMPLETED, self._draw)
 
     def _note(self, engine: Any) -> None:
-        for name, value in scalars(engine).items():
+        for name, value in scalars(engine.state.output).items():
             if name in LOSSES:
                 self._values[name].append(value)
 

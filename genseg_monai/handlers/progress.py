@@ -10,7 +10,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from genseg_monai.handlers.scalars import scalars
+from genseg_monai.handlers.output import scalars
 
 __all__ = ["Progress"]
 
@@ -53,7 +53,7 @@ class Progress:
         self._bar.update(1)
         if not self._bar.disable:
             self._bar.set_description(str(engine.phase))  # type: ignore[attr-defined]
-            self._bar.set_postfix_str(f"loss {scalars(engine)['loss']:.3f}", refresh=False)
+            self._bar.set_postfix_str(f"loss {scalars(engine.state.output)['loss']:.3f}", refresh=False)
 
     def _report(self, engine: Engine) -> None:
         every = self.epochs or max(1, (engine.state.max_epochs or 1) // 20)
@@ -62,9 +62,8 @@ class Progress:
             rate = (time.monotonic() - self._start[1]) / max(done - self._start[0], 1)
             phase = engine.phase  # type: ignore[attr-defined]
             left = _minutes(rate * (total - done))
-            logger.info(
-                "%s: iteration %d of %d, loss %.3f, about %s left", phase, done, total, scalars(engine)["loss"], left
-            )
+            loss = scalars(engine.state.output)["loss"]
+            logger.info("%s: iteration %d of %d, loss %.3f, about %s left", phase, done, total, loss, left)
 
     def _close(self, engine: Engine) -> None:
         if self._bar is not None:

@@ -32,6 +32,9 @@ class RunLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handler = _RunFile(self.path, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.level_before = _LOGGER.level
+        if _LOGGER.getEffectiveLevel() > logging.INFO:
+            _LOGGER.setLevel(logging.INFO)
         _LOGGER.addHandler(handler)
 
     def _close(self, engine: Engine) -> None:
@@ -41,8 +44,11 @@ class RunLog:
 class _RunFile(logging.FileHandler):
     """The file of the run in progress."""
 
+    level_before = logging.NOTSET
+
 
 def _close_all() -> None:
     for handler in [handler for handler in _LOGGER.handlers if isinstance(handler, _RunFile)]:
         _LOGGER.removeHandler(handler)
+        _LOGGER.setLevel(handler.level_before)
         handler.close()

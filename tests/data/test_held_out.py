@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genseg_monai.data.held_out import find_masks, held_out
+from genseg_monai.data.held_out import find_masks, held_out, scored_after_training
+from genseg_monai.data.splits import read_splits
 from genseg_monai.errors import UserError
 
 
@@ -54,3 +55,23 @@ def test_masks(data: Path) -> None:
     assert [mask["case"] for mask in find_masks(data / "masks")] == [f"c{i}" for i in range(6)]
     assert find_masks(data / "masks" / "c1.png") == [{"label": str(data / "masks" / "c1.png"), "case": "c1"}]
     assert Path(find_masks("phantom://2d?cases=3&size=32")[0]["label"]).parent.name == "masks"
+
+
+def test_a_training_scores_its_test_cases_else_those_that_validated(data: Path) -> None:
+    _split(data, train=["c0", "c1"], val=["c2"], test=["c3", "c4"])
+    splits = read_splits(data)
+    assert scored_after_training(data, splits.train, splits.val) == splits.test
+    assert scored_after_training(data, splits.train[:1], splits.val) == splits.test
+    _split(data, train=["c0", "c1"], val=["c2"])
+    assert scored_after_training(data, splits.train, splits.val) == splits.val
+
+
+def test_a_training_on_cases_from_elsewhere_scores_nothing_of_this_data_set(data: Path) -> None:
+    _split(data, train=["c0", "c1"], val=["c2"], test=["c3", "c4"])
+    given = [{"image": "/elsewhere/a.nii.gz", "label": "/elsewhere/b.nii.gz"}]
+    assert scored_after_training(data / "not there", given, []) == []
+    named = [{**given[0], "case": "a"}]
+    assert scored_after_training(data, named, given) == given
+    # a test case that trains is not scored as one
+    splits = read_splits(data)
+    assert scored_after_training(data, [*splits.train, *splits.test], splits.val) == splits.val

@@ -53,20 +53,16 @@ def test_on_a_terminal_a_bar(monkeypatch, caplog):
 def test_the_log_file_has_the_lines_of_this_run_alone(tmp_path):
     logger = logging.getLogger("genseg_monai")
     before, level = list(logger.handlers), logger.level
-    logger.setLevel(logging.INFO)
 
     def fail(engine: object) -> None:
         raise KeyError("x")
 
-    try:
-        failing = make_trainer(train_handlers=[RunLog(tmp_path / "a"), Progress(1)])
-        failing.add_event_handler(Events.EPOCH_COMPLETED, fail)
-        with pytest.raises(KeyError):
-            failing.run()
-        make_trainer(train_handlers=[RunLog(tmp_path / "b"), Progress(1)]).run()
-    finally:
-        logger.setLevel(level)
+    failing = make_trainer(train_handlers=[RunLog(tmp_path / "a"), Progress(1)])
+    failing.add_event_handler(Events.EPOCH_COMPLETED, fail)
+    with pytest.raises(KeyError):
+        failing.run()
+    make_trainer(train_handlers=[RunLog(tmp_path / "b"), Progress(1)]).run()
     logs = [(tmp_path / name / "logs" / "train.log").read_text().splitlines() for name in "ab"]
     assert [len([line for line in lines if "iteration" in line]) for lines in logs] == [1, EPOCHS]
     assert all(" INFO " in line for line in logs[1])
-    assert logger.handlers == before
+    assert (logger.handlers, logger.level) == (before, level)

@@ -1,0 +1,382 @@
+"""The training config through MONAI: its properties, its run ids, MONAI Label's overrides, and what a run leaves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from genseg_monai import engines
+from genseg_monai._outcome import one_line
+from genseg_monai.data import find_cases, read_splits
+from genseg_monai.engines import GenSegTrainer
+from genseg_monai.networks import Genotype
+from tests.bundle.tiny import SHIPPED
+
+DATA_2D = "phantom://2d?cases=8&size=32"
+DATA_3D = "phantom://3d?cases=6&size=32"
+TINY: dict[str, Any] = {
+    "max_epochs": 2,
+    "epoch_length": 6,
+    "batch_size": 2,
+    "generator_width": 2,
+    "discriminator_width": 4,
+    "outer_after": 1,
+    "outer_every": 1,
+    "val_interval": 1,
+    "rehearse": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def _hook() -> Iterator[None]:
+    """The config makes errors that end a process one line; undo it."""
+    hook = sys.excepthook
+    yield
+    sys.excepthook = hook
+
+
+def workflow(configs: Path, run_id: str = "training", **overrides: Any) -> ConfigWorkflow:
+    """Return what ``python -m monai.bundle run RUN_ID --config_file configs/train.yaml ...`` runs."""
+    return ConfigWorkflow(
+        str(configs / "configs" / "train.yaml"),
+        workflow_type="train",
+        logging_file=False,
+        run_id=run_id,
+        **{**TINY, **overrides},
+    )
+
+
+def run(configs: Path, run_id: str = "training", **overrides: Any) -> None:
+    started = workflow(configs, run_id, **overrides)
+    started.initialize()
+    started.run()
+    started.finalize()
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a short training on pictures has left."""
+    folder = tmp_path_factory.mktemp("runs") / "pictures"
+    hook = sys.excepthook
+    run(SHIPPED, dataset_dir=DATA_2D, output_dir=str(folder))
+    sys.excepthook = hook
+    return folder
+
+
+@pytest.fixture
+def bundle(out: Path, tmp_path: Path) -> Path:
+    """A copy of the shipped bundle, as it would lie in MONAI Label's app; its segmenter is that of `out`."""
+    folder = tmp_path / "model" / "genseg"
+    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.pt"))
+    (folder / "models").mkdir(exist_ok=True)
+    shutil.copyfile(out / "models" / "model.pt", folder / "models" / "model.pt")
+    return folder
+
+
+# --- the config
+
+
+@pytest.mark.parametrize("data", [DATA_2D, DATA_3D])
+def test_monai_finds_every_property(tmp_path, data):
+    started = workflow(SHIPPED, dataset_dir=data, output_dir=str(tmp_path))
+    started.initialize()
+    assert started.check_properties() == []
+
+
+@pytest.mark.parametrize("run_id", ["run", "training", ""])
+def test_every_run_id_trains_once(monkeypatch, tmp_path, run_id):
+    """MONAI Label echoes the run id "" that MONAI then takes for the whole config."""
+    trained: list[int] = []
+    monkeypatch.setattr(GenSegTrainer, "run", lambda trainer: trained.append(trainer.state.max_epochs))
+    run(SHIPPED, run_id, dataset_dir=DATA_2D, output_dir=str(tmp_path))
+    assert trained == [2]
+
+
+def test_every_setting_of_the_loop_reaches_it(monkeypatch, tmp_path):
+    found: list[GenSegTrainer] = []
+    monkeypatch.setattr(GenSegTrainer, "run", lambda trainer: found.append(trainer))
+    given = {"gamma": 0.5, "outer_every": 3, "outer_after": 7, "estimator": "one_sided", "search_fraction": 0.4}
+    given |= {"augment_real": False, "baselines": ["augment"], "shares#search": 0.5}
+    run(SHIPPED, dataset_dir=DATA_2D, output_dir=str(tmp_path), learning_rate=0.02, arch_rate=0.03, **given)
+    settings = vars(found[0].settings)
+    for name in ("gamma", "outer_every", "outer_after", "estimator", "search_fraction", "augment_real"):
+        assert settings[name] == given[name], name
+    assert settings["baselines"] == ("augment",)
+    assert settings["shares"].search == 0.5
+    assert found[0].optimizer.param_groups[0]["lr"] == 0.02
+    assert found[0].players.arch_optimizer.param_groups[0]["lr"] == 0.03
+    assert len(found[0].search_cases) == round(0.4 * len(found[0].loader.cases))
+
+
+def test_the_size_and_the_label_values_can_be_overruled(monkeypatch, tmp_path):
+    found: list[GenSegTrainer] = []
+    monkeypatch.setattr(GenSegTrainer, "run", lambda trainer: found.append(trainer))
+    overrides = {"size": [48, 64], "label_values": {0: 0, 255: 1}, "search_space": "wide", "segmenter": "segresnet"}
+    run(SHIPPED, dataset_dir=DATA_2D, output_dir=str(tmp_path), **overrides)
+    assert found[0].loader.cases.images.shape[1:] == (1, 48, 64)
+    assert type(found[0].loader.cases.images) is torch.Tensor  # not MONAI's, which every step would pay for
+    assert type(found[0].network).__name__ != "BasicUNet"
+
+
+# --- what a training leaves
+
+
+def test_a_training_leaves_what_it_promises(out):
+    models = out / "models"
+    assert [path.name for path in models.iterdir() if path.is_file()] == ["model.pt"]
+    promised = [
+        *("configs/train.yaml", "configs/inference.yaml", "configs/evaluate.yaml", "configs/generate.yaml"),
+        *("configs/metadata.json", "configs/logging.conf", "docs/README.md", "LICENSE"),
+        *("models/generator/generator.pt", "models/generator/generator.json", "models/search/genotype.json"),
+        *("checkpoints/iteration_6.pt", "checkpoints/iteration_12.pt"),
+        *("logs/alpha.csv", "logs/history.csv", "logs/train.log"),
+        *("pictures/curves.png", "pictures/alpha.png", "pictures/panel_fine_tune.png"),
+        *("scores/genseg.csv", "scores/plain.csv", "scores/augment.csv", "scores/comparison.csv", "run.json"),
+    ]
+    assert [name for name in promised if not (out / name).is_file()] == []
+    assert list((out / "logs").glob("events.out.tfevents.*"))
+    assert not list(out.rglob(".*")), "something half-written is left"
+    with Image.open(out / "pictures" / "panel_fine_tune.png") as panel:
+        assert panel.size[0] > 5 * 150
+
+
+def test_its_record_tells_the_whole_run(out):
+    held = json.loads((out / "run.json").read_text())
+    assert held["finished"]
+    assert held["dataset_dir"] == DATA_2D
+    assert sum(held["iterations"].values()) == 12
+    assert set(held["seconds_by_phase"]) == set(held["iterations"])
+    log = (out / "logs" / "train.log").read_text()
+    assert f"wrote {out / 'models' / 'model.pt'}" in log
+    assert "augment: iteration 12 of 12" in log
+
+
+def test_tensorboard_has_every_loss_and_the_validation_score(out):
+    tags: set[str] = set()
+    for path in (out / "logs").glob("events.out.tfevents.*"):
+        events = EventAccumulator(str(path)).Reload()
+        tags |= set(events.Tags()["scalars"])
+        if "loss" in events.Tags()["scalars"]:
+            assert [event.step for event in events.Scalars("loss")] == list(range(1, 13))
+    losses = {"loss", "synthetic_loss", "generator_loss", "discriminator_loss", "hypergradient_norm"}
+    assert losses | {"val_mean_dice"} <= tags
+
+
+def test_its_configs_hold_no_path_of_this_machine(out):
+    tops = "|".join(path.name for path in Path("/").iterdir())
+    for path in (out / "configs").iterdir():
+        found = re.search(rf"(?<![\w.])/({tops})/\S*", path.read_text())
+        assert found is None, f"{path.name}: {found and found[0]}"
+
+
+def test_its_architecture_moved_and_was_used(out):
+    genotype = Genotype.load(out / "models" / "search" / "genotype.json")
+    told = json.loads((out / "models" / "generator" / "generator.json").read_text())
+    assert Genotype.from_json(json.dumps(told["genotype"])) == genotype
+    with (out / "logs" / "alpha.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    cells = [name for name in rows[0] if ":" in name]
+    assert len(rows) >= 2
+    assert all(rows[0][name] != rows[-1][name] for name in cells)
+
+
+def test_its_scores_are_of_the_test_cases(out):
+    test = read_splits(DATA_2D, find_cases(DATA_2D)).test
+    for arm in ("genseg", "plain", "augment"):
+        with (out / "scores" / f"{arm}.csv").open(newline="") as stream:
+            assert {row["case"] for row in csv.DictReader(stream)} == {case["case"] for case in test}
+
+
+def test_it_can_be_predicted_with(out, tmp_path):
+    started = ConfigWorkflow(
+        str(out / "configs" / "inference.yaml"),
+        workflow_type="infer",
+        logging_file=False,
+        dataset_dir=str(Path(find_cases(DATA_2D)[0]["image"])),
+        output_dir=str(tmp_path),
+    )
+    started.initialize()
+    assert started.check_properties() == []
+    started.run()
+    (mask,) = tmp_path.glob("*.png")
+    with Image.open(mask) as picture:
+        assert picture.size == (32, 32)
+        assert set(np.unique(np.asarray(picture))) <= {0, 1}
+
+
+def test_its_own_config_trains_again(out, tmp_path):
+    """The same data and settings: the same segmenter, to the byte."""
+    again = tmp_path / "again"
+    started = ConfigWorkflow(
+        str(out / "configs" / "train.yaml"),
+        workflow_type="train",
+        logging_file=False,
+        run_id="run",
+        dataset_dir=DATA_2D,
+        output_dir=str(again),
+    )
+    started.initialize()
+    started.run()
+    for name in ("models/model.pt", "models/generator/generator.pt", "models/baselines/augment.pt", "logs/alpha.csv"):
+        assert (again / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_its_folder_is_not_trained_into_twice(out):
+    with pytest.raises(Exception, match=r".*") as stop:
+        run(SHIPPED, dataset_dir=DATA_2D, output_dir=str(out))
+    told = one_line(stop.value)
+    assert "found the checkpoints of another run: resume it, or give another output folder" in told
+    assert (out / "models" / "model.pt").is_file()
+
+
+def test_volumes(tmp_path):
+    """Two foreground classes, NIfTI, in one epoch."""
+    folder = tmp_path / "volumes"
+    run(
+        SHIPPED,
+        dataset_dir=DATA_3D,
+        output_dir=str(folder),
+        max_epochs=1,
+        baselines=["plain"],
+        segmenter="segresnet",
+        network_def={
+            "_target_": "genseg_monai.networks.make_segmenter",
+            "name": "@segmenter",
+            "spatial_dims": 3,
+            "in_channels": 1,
+            "out_channels": "@classes",
+            "init_filters": 8,
+        },
+    )
+    plan = yaml.safe_load((folder / "configs" / "inference.yaml").read_text())["plan"]
+    assert (plan["spatial_dims"], len(plan["classes"]), plan["modality"]) == (3, 3, "CT")
+    with (folder / "scores" / "comparison.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["unit"] for row in rows} == {"mm"}
+    assert {row["class"] for row in rows} == {*plan["classes"][1:], "mean"}
+    with Image.open(folder / "pictures" / "panel_fine_tune.png") as panel:
+        assert panel.size[0] > 5 * 150
+
+
+# --- MONAI Label
+
+
+def label_cases(folder: Path) -> list[dict[str, str]]:
+    """Write six labelled volumes as MONAI Label's datastore holds them."""
+    random = np.random.default_rng(0)
+    (folder / "labels" / "final").mkdir(parents=True)
+    found = []
+    for i in range(6):
+        label = np.zeros((20, 20, 20), np.uint8)
+        label[2 + i : 10 + i, 4:14, 4:14] = 1
+        image = 200.0 * label + random.normal(0, 30, label.shape)
+        paths = folder / f"case{i}.nii.gz", folder / "labels" / "final" / f"case{i}.nii.gz"
+        for array, path in ((image.astype(np.float32), paths[0]), (label, paths[1])):
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+        found.append({"image": str(paths[0]), "label": str(paths[1])})
+    return found
+
+
+def label_overrides(bundle: Path, train: list[dict[str, str]], val: list[dict[str, str]]) -> dict[str, Any]:
+    """Return what MONAI Label's BundleTrainTask sets, each by assignment."""
+    handlers = yaml.safe_load((bundle / "configs" / "train.yaml").read_text())["train"]["handlers"]
+    loader = {
+        "_target_": "CheckpointLoader",
+        "load_path": str(bundle / "models" / "model.pt"),
+        "load_dict": {"model": "$@network"},
+        "strict": False,
+    }
+    return {
+        "bundle_root": str(bundle),
+        "train#trainer#max_epochs": 1,
+        "train#dataset#data": train,
+        "device": "cpu",
+        "train#handlers": [loader, *handlers],
+        "validate#dataset#data": val,
+    }
+
+
+@pytest.mark.parametrize("validated", [0, 2])
+def test_monai_label_trains_a_bundle_in_place_and_again(monkeypatch, bundle, tmp_path, validated):
+    cases = label_cases(tmp_path / "studies")
+    train, val = cases[: 6 - validated], cases[6 - validated :]
+    begun: list[dict[str, torch.Tensor]] = []
+    note = engines.players.Players.note_initial
+
+    def noted(players: Any) -> None:
+        note(players)
+        begun.append(players.initial)
+
+    monkeypatch.setattr(engines.players.Players, "note_initial", noted)
+    settings = {
+        "baselines": ["plain"],
+        "segmenter": "segresnet",
+        "network_def#name": "segresnet",
+        "network_def#image_size": None,
+        "network_def#init_filters": 8,
+    }
+    (bundle / "models" / "model.pt").unlink()
+    first = label_overrides(bundle, train, val)
+    first["train#handlers"] = first["train#handlers"][1:]  # no weights of this network yet
+    run(bundle, "", **first, **settings)
+    trained = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    plan = yaml.safe_load((bundle / "configs" / "inference.yaml").read_text())["plan"]
+    assert (plan["spatial_dims"], plan["size"]) == (3, [32, 32, 32])
+    record = json.loads((bundle / "run.json").read_text())
+    assert record["cases"]["training"] == len(train)
+    assert sum(record["iterations"].values()) == TINY["epoch_length"]
+    assert (bundle / "scores" / "comparison.csv").exists() == bool(val)
+
+    if not val:
+        return
+    begun.clear()
+    run(bundle, "", **label_overrides(bundle, train, val), **settings)
+    for name, value in begun[-1].items():
+        assert torch.equal(value, trained[name]), name
+    again = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    assert any(not torch.equal(again[name], trained[name]) for name in trained)
+    assert [path.name for path in (bundle / "models").iterdir() if path.is_file()] == ["model.pt"]
+
+
+# --- the command
+
+
+@pytest.mark.parametrize(("data", "told"), [("no/such/folder", "no/such/folder"), (None, "images")])
+def test_the_command_of_monai_fails_in_one_line(tmp_path, repository, data, told):
+    """A process of its own: what MONAI wraps around the error is seen only there."""
+    if data is None:
+        data = str(tmp_path)
+    words = ["run", "training", "--config_file", "bundle/configs/train.yaml", "--dataset_dir", data]
+    words += ["--output_dir", str(tmp_path / "out")]
+    environment = {**os.environ, "GENSEG_DEBUG": "0"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "monai.bundle", *words],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("genseg: ")
+    assert told in last
+    assert not (tmp_path / "out").exists()
