@@ -20,8 +20,9 @@ def find_leaks(folder: Path, secrets: Iterable[str]) -> list[str]:
         contents = [str(path.relative_to(folder)).encode()]
         if path.is_file():
             contents += _unpacked(path)
+        contents = [content.lower() for content in contents]
         for text, forms in wanted.items():
-            if any(form in content.lower() for content in contents for form in forms):
+            if any(form in content for content in contents for form in forms):
                 found.append(f"{path.relative_to(folder)}: {text}")
     return found
 
