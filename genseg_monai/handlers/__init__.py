@@ -9,6 +9,7 @@ from genseg_monai.handlers.checkpoint import Checkpointer, Resume, StopOnDiverge
 from genseg_monai.handlers.early_stop import EarlyStopSearch
 from genseg_monai.handlers.final_scores import FinalScores, run_summary
 from genseg_monai.handlers.history import History
+from genseg_monai.handlers.lazy_writer import LazyWriter
 from genseg_monai.handlers.output import scalars
 from genseg_monai.handlers.panel import SamplePanel
 from genseg_monai.handlers.progress import Progress
@@ -23,6 +24,7 @@ __all__ = [
     "FinalScores",
     "Forecast",
     "History",
+    "LazyWriter",
     "Progress",
     "Resume",
     "RunLog",

@@ -19,8 +19,14 @@ from genseg_monai.handlers.checkpoint import checkpoints
 
 DATA = "phantom://2d?cases=6&size=32"
 SETTINGS = {
-    **{"max_epochs": "2", "epoch_length": "4", "batch_size": "2", "generator_width": "2", "discriminator_width": "4"},
-    **{"rehearse": "False", "baselines": "[]", "outer_after": "0"},
+    "max_epochs": "2",
+    "epoch_length": "4",
+    "batch_size": "2",
+    "generator_width": "2",
+    "discriminator_width": "4",
+    "rehearse": "False",
+    "baselines": "[]",
+    "outer_after": "0",
 }
 
 
@@ -235,6 +241,7 @@ def test_wrong_settings_are_told_in_one_line(tmp_path, capsys, wrong, told):
 def test_too_few_cases_are_told_in_one_line(tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["train", "--data", "phantom://2d?cases=3&size=32", "--out", str(out), *TINY]) == 2
+    assert not out.exists()
     assert last_line(capsys) == (
         "genseg: training cases: wanted at least 4 to divide for the search, got 1; label more"
     )
