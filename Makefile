@@ -29,8 +29,9 @@ $(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r $<
 	@touch $@ $(VENV)/.installed
 
+# threads that spin while they wait make a busy machine ten times slower
 train: $(VENV)/.installed  ## train on the phantom (at most 3 minutes on two cores), results in runs/phantom; again: go on
-	$(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml --output_dir runs/phantom --resume True
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml --output_dir runs/phantom --resume True
 
 test: $(VENV)/.installed-dev  ## run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest -n $(JOBS)

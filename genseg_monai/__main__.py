@@ -54,6 +54,8 @@ def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     debug = "--debug" in words or os.environ.get("GENSEG_DEBUG", "") not in ("", "0")
     words = [word for word in words if word != "--debug"]
+    # read by OpenMP when torch is imported: threads that spin while they wait make a busy machine ten times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with _messages(debug):
             return _run(words)

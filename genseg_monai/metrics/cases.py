@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
@@ -187,7 +188,10 @@ def _score_class(
         return Empty.PREDICTION, (0.0, 0.0, diagonal)
     if not theirs.any():
         return Empty.TRUTH, (0.0, 0.0, diagonal)
-    distance = compute_hausdorff_distance(ours, theirs, include_background=True, percentile=95, spacing=steps)
+    with warnings.catch_warnings():
+        # MONAI passes an argument to itself that it has deprecated
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy.*")
+        distance = compute_hausdorff_distance(ours, theirs, include_background=True, percentile=95, spacing=steps)
     return Empty.NEITHER, (compute_dice(ours, theirs).item(), compute_iou(ours, theirs).item(), distance.item())
 
 
