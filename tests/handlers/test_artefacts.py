@@ -23,8 +23,8 @@ SHAPE = GeneratorShape(2, 2, 1, (16, 16), base_width=2)
 PLAN = {**PLAN_2D, "classes": ["background", "liver"], "size": [48, 64], "lower": -3.5}
 CONFIG = {
     "bundle_root": "/somewhere/bundle",
-    "dataset_dir": "/home/someone/data",
-    "output_dir": "/home/someone/out",
+    "dataset_dir": "/disk/someone/data",
+    "output_dir": "/disk/someone/out",
     "plan": "$expression",
     "max_epochs": 99,
     "budget": "30m",
