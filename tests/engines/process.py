@@ -39,12 +39,12 @@ class Command:
             raise TimeoutError(self.log.read_text(encoding="utf-8"))
         return self._process.exitcode
 
-    def wait_for(self, path: Path, seconds: float = 120) -> None:
-        """Wait until a file is there."""
+    def wait_for(self, folder: Path, pattern: str, seconds: float = 120) -> None:
+        """Wait until a folder has a file of such a name."""
         end = time.monotonic() + seconds
-        while not path.exists():
+        while not any(folder.glob(pattern)):
             if self._process.exitcode is not None or time.monotonic() > end:
-                raise TimeoutError(f"{path.name} did not come: {self.log.read_text(encoding='utf-8')}")
+                raise TimeoutError(f"{pattern} did not come: {self.log.read_text(encoding='utf-8')}")
             time.sleep(0.01)
 
     def send(self, number: signal.Signals) -> None:

@@ -16,7 +16,7 @@ from tests.engines.process import Command
 from tests.engines.tiny import differing
 
 DATA = "phantom://2d?cases=6&size=32"
-EPOCHS, LENGTH = 5, 3
+EPOCHS, LENGTH = 12, 3
 SETTINGS = {
     "max_epochs": EPOCHS,
     "epoch_length": LENGTH,
@@ -69,7 +69,7 @@ def assert_same(left: Path, right: Path) -> None:
 def test_a_run_that_is_asked_to_stop_saves_and_says_so(tmp_path, whole, number, code):
     out = tmp_path / "run"
     command = start(out)
-    command.wait_for(out / "checkpoints" / f"iteration_{LENGTH}.pt")
+    command.wait_for(out / "checkpoints", "iteration_*.pt")
     command.send(number)
     assert command.wait() == code
     told = command.log.read_text().splitlines()[-1]
@@ -86,11 +86,11 @@ def test_a_run_killed_at_any_moment_continues(tmp_path, whole):
     """Before the first checkpoint, then at random."""
     out = tmp_path / "run"
     command = start(out)
-    command.wait_for(out / "run.json")
+    command.wait_for(out, "run.json")
     command.send(signal.SIGKILL)
     assert command.wait() == -signal.SIGKILL
     command = resume(out)
-    command.wait_for(out / "checkpoints" / f"iteration_{LENGTH}.pt")
+    command.wait_for(out / "checkpoints", "iteration_*.pt")
     time.sleep(random.SystemRandom().uniform(0, 1))
     command.send(signal.SIGKILL)
     command.wait()
