@@ -52,6 +52,7 @@ def make_trainer(
     dtype: torch.dtype = torch.float32,
     loss: Any = None,
     sgd: bool = False,
+    device: str = "cpu",
     **arguments: Any,
 ) -> GenSegTrainer:
     """Build a trainer; the same arguments build the same one to the bit.
@@ -65,20 +66,21 @@ def make_trainer(
         dtype: of networks and images.
         loss: of the segmenter.
         sgd: give segmenter and generator plain gradient descent instead of Adam.
+        device: where everything lies.
         **arguments: of `GenSegTrainer`.
     """
     torch.manual_seed(seed)
     cases = cases or make_cases(dims=dims)
-    cases.images = cases.images.to(dtype)
+    cases.images, cases.labels = cases.images.to(device, dtype), cases.labels.to(device)
     size = tuple(cases.images.shape[2:])
-    network = make_network(dims, kind).to(dtype)
-    generator = SearchableGenerator(dims, 2, 1, size, base_width=2, depth=2).to(dtype)
-    discriminator = PatchDiscriminator(dims, 1, 2, width=4, layers=1).to(dtype)
+    network = make_network(dims, kind).to(device, dtype)
+    generator = SearchableGenerator(dims, 2, 1, size, base_width=2, depth=2).to(device, dtype)
+    discriminator = PatchDiscriminator(dims, 1, 2, width=4, layers=1).to(device, dtype)
     weights = list(generator.weight_parameters().values())
     descend = torch.optim.SGD
     given = {"max_epochs": EPOCHS, "epoch_length": LENGTH, "augment": BatchAugment()} | arguments
     return GenSegTrainer(
-        device="cpu",
+        device=device,
         train_data_loader=ResidentLoader(cases, batch_size=2, seed=seed),
         network=network,
         optimizer=(descend if sgd else torch.optim.AdamW)(network.parameters(), 1e-2),
