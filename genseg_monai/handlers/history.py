@@ -40,14 +40,15 @@ class History:
 
     def _note(self, engine: Any) -> None:
         for name, value in scalars(engine.state.output).items():
-            if name in LOSSES:
+            # where only the generator learns, `loss` is its own once more
+            if name in LOSSES and (name != "loss" or engine.phase not in (Phase.WARM_UP, Phase.FINE_TUNE)):
                 self._values[name].append(value)
 
     def _row(self, engine: Any) -> None:
         row: dict[str, object] = {name: sum(v) / len(v) for name, v in self._values.items()}
         self._values.clear()
-        # GenSeg's segmenter stands still while a baseline is trained
-        if self.evaluator is not None and engine.phase in (Phase.SEARCH, Phase.FINAL_FIT):
+        # GenSeg's segmenter, which alone sees synthetic pairs, stands still while a baseline is trained
+        if self.evaluator is not None and "synthetic_loss" in row:
             validation = self.evaluator.state
             if validation.metrics and validation.epoch == engine.state.epoch:
                 row["validation"] = float(validation.metrics[validation.key_metric_name])
@@ -73,6 +74,7 @@ def plot_history(rows: list[dict[str, str]], path: Path) -> None:
 
     for name in LOSSES[:-1]:
         draw(upper, name)
+    upper.set_yscale("log")
     draw(lower, "validation", "o-")
     phases = [row["phase"] for row in rows]
     starts = [0, *(x[i - 1] for i in range(1, len(rows)) if phases[i] != phases[i - 1]), x[-1]]
@@ -82,7 +84,6 @@ def plot_history(rows: list[dict[str, str]], path: Path) -> None:
         name = phases[next(i for i, value in enumerate(x) if value > start)].replace("_", " ")
         upper.text((start + end) / 2, 1.02, name, transform=upper.get_xaxis_transform(), ha="center", fontsize=8)
     upper.set_ylabel("loss")
-    upper.set_yscale("log")
     upper.legend(fontsize=8)
     lower.set_ylabel("Dice on validation cases")
     lower.set_ylim(0, 1)

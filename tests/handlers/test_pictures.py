@@ -11,9 +11,10 @@ import torch
 from ignite.engine import Events
 from PIL import Image
 
-from genseg_monai.engines import Phase, StageEvents, load_state
+from genseg_monai.engines import LoopSettings, Phase, Shares, StageEvents, load_state
 from genseg_monai.handlers import ArchitectureLog, History, SamplePanel
 from genseg_monai.handlers.architecture_log import plot_architecture
+from genseg_monai.handlers.csv_log import CsvLog
 from genseg_monai.handlers.history import plot_history
 from genseg_monai.handlers.panel import COLOURS, draw_panel
 from genseg_monai.networks import Genotype
@@ -183,13 +184,27 @@ def test_validation_scores_stand_in_the_epoch_they_were_made_in(tmp_path):
         state.epoch, state.metrics = engine.state.epoch, {"dice": engine.state.epoch / 10}
 
     History(tmp_path, SimpleNamespace(state=state)).attach(trainer)
-    phases: list[Phase] = []
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda e: phases.append(e.phase))
+    learnt: set[int] = set()
+
+    def note(engine: Any) -> None:
+        if engine.phase in (Phase.SEARCH, Phase.FINAL_FIT):
+            learnt.add(engine.state.epoch)
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
     trainer.run()
     lines = (tmp_path / "logs" / "history.csv").read_text().splitlines()
     written = [line.split(",")[-1] for line in lines[1:]]
-    own = (Phase.SEARCH, Phase.FINAL_FIT)
-    assert written == [str(i / 10) if i % 2 == 0 and phases[i - 1] in own else "" for i in range(1, EPOCHS + 1)]
+    assert written == [str(i / 10) if i % 2 == 0 and i in learnt else "" for i in range(1, EPOCHS + 1)]
+    assert 0 < len(learnt) < EPOCHS
+
+
+def test_the_loss_in_the_history_is_that_of_the_segmenter(tmp_path):
+    settings = LoopSettings(Shares(1, 1, 1, 1), (), outer_every=1, outer_after=0)
+    make_trainer(train_handlers=[History(tmp_path)], settings=settings, max_epochs=4).run()
+    rows = CsvLog(tmp_path / "logs" / "history.csv", []).rows()
+    assert [row["phase"] for row in rows] == ["warm_up", "search", "fine_tune", "final_fit"]
+    assert [bool(row["loss"]) for row in rows] == [False, True, False, True]
+    assert [bool(row["generator_loss"]) for row in rows] == [True, True, True, False]
 
 
 def test_curves_of_a_run_of_one_epoch_and_without_some_losses(tmp_path):
