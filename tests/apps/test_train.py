@@ -21,6 +21,7 @@ DATA = "phantom://2d?cases=6&size=32"
 SETTINGS = {
     "max_epochs": "2",
     "epoch_length": "4",
+    "save_interval": "1",
     "batch_size": "2",
     "generator_width": "2",
     "discriminator_width": "4",

@@ -34,6 +34,7 @@ DATA_3D = "phantom://3d?cases=6&size=32"
 TINY: dict[str, Any] = {
     "max_epochs": 2,
     "epoch_length": 6,
+    "save_interval": 1,
     "batch_size": 2,
     "generator_width": 2,
     "discriminator_width": 4,

@@ -20,6 +20,7 @@ EPOCHS, LENGTH = 12, 3
 SETTINGS = {
     "max_epochs": EPOCHS,
     "epoch_length": LENGTH,
+    "save_interval": 1,
     "batch_size": 2,
     "generator_width": 2,
     "discriminator_width": 4,
