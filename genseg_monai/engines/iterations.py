@@ -42,7 +42,9 @@ def iterate(
     return _fit(trainer, phase, images, masks, observe)
 
 
-def _draw(trainer: GenSegTrainer, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
+def _draw(
+    trainer: GenSegTrainer, images: Tensor, masks: Tensor, observe: Observer, point: SearchPoint | None = None
+) -> dict[str, Any]:
     """Stage I."""
     players = trainer.players
     losses = generator_step(
@@ -54,6 +56,7 @@ def _draw(trainer: GenSegTrainer, images: Tensor, masks: Tensor, observe: Observ
         images,
         masks,
         alpha=players.generator.arch_parameters() if players.genotype is None else None,
+        point=point,
         observe=observe,
     )
     trainer.announce(StageEvents.GENERATOR_STEP_COMPLETED)
@@ -85,14 +88,16 @@ def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, ob
 def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
     """Stages I, II and, when it is due, III."""
     due, players, network = trainer.settings.outer_due(step), trainer.players, trainer.network
-    weights = (players.generator.weight_parameters(), dict(network.named_parameters()))
-    point = SearchPoint.take(*weights, images.device) if due else None
+    point = SearchPoint.begin(players) if due else None
 
-    losses = _draw(trainer, images, masks, lambda event, **values: None)
+    losses = _draw(trainer, images, masks, lambda event, **values: None, point)
 
     warped = trainer.warp(masks)
-    with torch.set_grad_enabled(due):
-        synthetic = (players.generator(warped), warped)
+    if point is None:
+        with torch.no_grad():
+            synthetic = (players.generator(warped), warped)
+    else:
+        synthetic = (point.draw_again(players.generator, warped), warped)
     fitted, shown = _augmented(trainer, images, masks, trainer.settings.augment_real)
     losses |= segmenter_step(
         network,
@@ -101,6 +106,7 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
         *fitted,
         synthetic,
         gamma=trainer.settings.gamma,
+        point=point,
         observe=observe,
     )
     trainer.announce(StageEvents.SEGMENTER_STEP_COMPLETED)

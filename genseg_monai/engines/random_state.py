@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["capture_all", "capture_torch", "replayed", "restore_all"]
+__all__ = ["RandomState", "capture_all", "capture_torch", "replayed", "restore_all"]
 
 
-def capture_torch(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
+RandomState = tuple[torch.Tensor, torch.Tensor | None]
+"""Of the CPU, and of a CUDA device."""
+
+
+def capture_torch(device: torch.device) -> RandomState:
     """Return torch's random state on the CPU and on ``device``."""
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
 @contextmanager
-def replayed(state: tuple[torch.Tensor, torch.Tensor | None], device: torch.device) -> Iterator[None]:
+def replayed(state: RandomState, device: torch.device) -> Iterator[None]:
     """Run the block from ``state``; afterwards torch's random state is what it was before the block."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.set_rng_state(state[0])

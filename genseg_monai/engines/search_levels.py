@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -12,8 +12,20 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 
 from genseg_monai.engines.players import Players
-from genseg_monai.engines.random_state import capture_torch, replayed
-from genseg_monai.multilevel import InnerStep, ThreeLevels, Tree, adam_preconditioner
+from genseg_monai.engines.random_state import RandomState, replayed
+from genseg_monai.multilevel import (
+    Block,
+    InnerStep,
+    LazyTree,
+    Reduced,
+    ThreeLevels,
+    Tree,
+    adam_point,
+    adam_preconditioner,
+)
+from genseg_monai.multilevel.tree import detached
+from genseg_monai.networks import SearchableGenerator
+from genseg_monai.networks.reduction import blocks_of, draw, reduce_all
 
 __all__ = ["Adversarial", "SearchPoint", "three_levels"]
 
@@ -28,19 +40,52 @@ class Adversarial(Protocol):
         """Return the loss of the discriminator."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class SearchPoint:
-    """Where stages I and II started from: copies of theta and phi, and the random state of the segmenter's passes."""
+    """What stages I and II of one iteration leave for stage III.
 
-    theta: Tree
-    phi: Tree
-    random: tuple[Tensor, Tensor | None]
+    Attributes:
+        theta: the generator's weights before stage I.
+        phi: the segmenter's weights before stage II; both are copies only where the optimiser cannot tell them.
+        blocks: how theta and alpha are reduced to kernels.
+        kernels: the kernels of stage I, leaves of the graph of ``slope``.
+        slope: stage I's gradient in them, with its graph.
+        reached: the kernels that drew the synthetic batch, leaves of its graph.
+        random: torch's random states at the segmenter's passes over the real and over the synthetic batch.
+        synthetic_slope: stage II's gradient in the synthetic images, without gamma.
+    """
+
+    theta: Mapping[str, Tensor]
+    phi: Mapping[str, Tensor]
+    blocks: list[Block]
+    kernels: Tree = field(default_factory=dict)
+    slope: Tree = field(default_factory=dict)
+    reached: Tree = field(default_factory=dict)
+    random: dict[str, RandomState] = field(default_factory=dict)
+    synthetic_slope: Tensor | None = None
 
     @classmethod
-    def take(cls, theta: Mapping[str, Tensor], phi: Mapping[str, Tensor], device: torch.device) -> SearchPoint:
-        """Copy the weights before the step that will move them."""
-        theta, phi = ({n: v.detach().clone() for n, v in tree.items()} for tree in (theta, phi))
-        return cls(theta, phi, capture_torch(device))
+    def begin(cls, players: Players) -> SearchPoint:
+        """Note where the weights stand before the steps that will move them."""
+        theta, phi = players.generator.weight_parameters(), dict(players.network.named_parameters())
+        return cls(
+            _before(players.generator_optimizer, theta), _before(players.optimizer, phi), blocks_of(players.generator)
+        )
+
+    def draw_again(self, generator: SearchableGenerator, masks: Tensor) -> Tensor:
+        """Draw images ``B C H W [D]`` at theta' with their graph to the kernels, and keep those."""
+        with torch.no_grad():
+            kernels = reduce_all(self.blocks, generator.weight_parameters(), generator.arch_parameters())
+        self.reached = detached(kernels, requires_grad=True)
+        return draw(generator, masks, self.reached)
+
+
+def _before(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return the weights as they are before the step that is to come."""
+    if isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
+        # asked for only after the step, and then taken back from it
+        return LazyTree(parameters, lambda name, rows: adam_point(optimizer, {name: parameters[name]}).part(name, rows))
+    return {name: value.detach().clone() for name, value in parameters.items()}
 
 
 def three_levels(
@@ -55,16 +100,16 @@ def three_levels(
     search: tuple[Tensor, Tensor],
     gamma: float,
 ) -> ThreeLevels:
-    """Return the iteration that has just been taken as three levels.
+    """Return the iteration that has just been taken as three levels, good until the next one.
 
     Args:
-        point: the weights before stages I and II of this iteration.
+        point: what stages I and II of this iteration left.
         players: networks and optimisers as stages I and II left them; psi is a constant.
         adversarial: stage I's loss.
         loss_function: stage II's loss.
         real: the batch of stage I, images and one-hot masks.
         fitted: the real batch of stage II (the same cases, augmented or not).
-        synthetic: xhat with its graph to theta' and alpha, and A(M).
+        synthetic: xhat with its graph to the kernels of ``point``, and A(M).
         search: images and one-hot masks of the search batch.
         gamma: weight of the synthetic term.
     """
@@ -73,9 +118,9 @@ def three_levels(
     theta, alpha = generator.weight_parameters(), generator.arch_parameters()
     phi: Tree = dict(network.named_parameters())
 
-    def segment(weights: Tree, images: Tensor, masks: Tensor) -> Tensor:
+    def segment(weights: Tree, images: Tensor, masks: Tensor, batch: str = "synthetic") -> Tensor:
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # neither read nor written
-        with replayed(point.random, device):
+        with replayed(point.random[batch], device):
             return loss_function(functional_call(network, {**weights, **buffers}, (images,)), masks)
 
     def synthesise(weights: Tree, outer: Tree) -> tuple[Tensor, Tensor]:
@@ -90,7 +135,7 @@ def three_levels(
         outer=dict(alpha),
         generator=InnerStep(
             point.theta,
-            dict(theta),
+            theta,
             _rate(players.generator_optimizer),
             adam_preconditioner(players.generator_optimizer, theta),
         ),
@@ -98,11 +143,12 @@ def three_levels(
         generator_loss=generator_loss,
         synthesise=synthesise,
         synthetic_loss=segment,
-        real_loss=lambda weights: segment(weights, *fitted),
+        real_loss=lambda weights: segment(weights, *fitted, "real"),
         search_loss=lambda weights: segment(weights, *search),
         gamma=gamma,
         synthetic=synthetic,
-        shared=(dict(theta), dict(alpha)),
+        shared=Reduced(point.blocks, point.kernels, point.slope, point.reached),
+        synthetic_slope=None if point.synthetic_slope is None else {"images": point.synthetic_slope},
     )
 
 

@@ -16,9 +16,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genseg_monai.engines.players import Players
+from genseg_monai.engines.random_state import capture_torch
 from genseg_monai.engines.search_levels import Adversarial, SearchPoint, three_levels
 from genseg_monai.engines.settings import LoopSettings
 from genseg_monai.multilevel import hypergradient
+from genseg_monai.multilevel.tree import detached, gradient
+from genseg_monai.networks.reduction import draw, reduce_all
 
 __all__ = ["Adversarial", "Observer", "SearchPoint", "architecture_step", "frozen", "generator_step", "segmenter_step"]
 
@@ -44,7 +47,7 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 
 
 def generator_step(
-    generator: nn.Module,
+    generator: Any,
     discriminator: nn.Module,
     adversarial: Adversarial,
     generator_optimizer: Optimizer,
@@ -53,6 +56,7 @@ def generator_step(
     masks: Tensor,
     *,
     alpha: Mapping[str, nn.Parameter] | None = None,
+    point: SearchPoint | None = None,
     observe: Observer = _unobserved,
 ) -> dict[str, Tensor]:
     """Take stage I's step: moves theta and psi only.
@@ -66,13 +70,20 @@ def generator_step(
         images: real images ``B C H W [D]`` in [0, 1].
         masks: one-hot masks ``B K H W [D]``.
         alpha: the generator's architecture, held.
+        point: where stage III, if it follows, finds the gradient in the kernels and its graph.
         observe: told about FORWARD, LOSS and BACKWARD.
 
     Returns:
         ``generator_loss`` and ``discriminator_loss``, detached scalars, and the ``synthetic`` images.
     """
     with frozen((alpha or {}).values()):
-        fake = generator(masks)
+        if point is None:
+            fake = generator(masks)
+        else:
+            # kappa(theta, alpha), and G as a function of it
+            reduced = reduce_all(point.blocks, dict(generator.named_parameters()), alpha or {})
+            point.kernels = detached(reduced, requires_grad=True)
+            fake = draw(generator, masks, point.kernels)
         observe(IterationEvents.FORWARD_COMPLETED, synthetic=fake.detach())
 
         # psi <- psi - grad_psi L_D(theta, psi)
@@ -89,7 +100,13 @@ def generator_step(
             generator_loss = adversarial.generator(discriminator(fake, masks), fake, images)
             observe(IterationEvents.LOSS_COMPLETED, loss=generator_loss.detach())
             generator_optimizer.zero_grad(set_to_none=True)
-            generator_loss.backward()
+            if point is None:
+                generator_loss.backward()
+            else:
+                # grad_theta L_gen = kappa' grad_kappa L_gen
+                point.slope = gradient(generator_loss, point.kernels, create_graph=True)
+                torch.autograd.backward(list(reduced.values()), list(detached(point.slope).values()))
+                del reduced
             observe(IterationEvents.BACKWARD_COMPLETED)
         generator_optimizer.step()
         generator_optimizer.zero_grad(set_to_none=True)
@@ -105,6 +122,7 @@ def segmenter_step(
     synthetic: tuple[Tensor, Tensor] | None = None,
     *,
     gamma: float = 1.0,
+    point: SearchPoint | None = None,
     observe: Observer = _unobserved,
 ) -> dict[str, Tensor]:
     """Take stage II's step on L_seg(real) + gamma L_seg(synthetic): moves phi only.
@@ -119,12 +137,15 @@ def segmenter_step(
         masks: their one-hot masks ``B K H W [D]``.
         synthetic: images and (soft) one-hot masks of the synthetic batch; their graph is not touched.
         gamma: weight of the synthetic term.
+        point: where stage III, if it follows, finds the random states and the gradient in the synthetic images.
         observe: told about FORWARD, LOSS and BACKWARD.
 
     Returns:
         ``loss`` and ``synthetic_loss``, detached scalars.
     """
     optimizer.zero_grad(set_to_none=True)
+    if point is not None:
+        point.random["real"] = capture_torch(images.device)
     logits = network(images)
     observe(IterationEvents.FORWARD_COMPLETED, pred=logits.detach())
     # L_seg(phi; D_train) + gamma L_seg(phi; xhat, A(M))
@@ -132,10 +153,16 @@ def segmenter_step(
     real_loss.backward()
     losses = {"loss": real_loss.detach()}
     if synthetic is not None:
-        synthetic_loss = loss_function(network(synthetic[0].detach()), synthetic[1].detach())
+        drawn = synthetic[0].detach()
+        if point is not None:
+            point.random["synthetic"] = capture_torch(images.device)
+            drawn.requires_grad_()
+        synthetic_loss = loss_function(network(drawn), synthetic[1].detach())
         losses["synthetic_loss"] = synthetic_loss.detach()
         observe(IterationEvents.LOSS_COMPLETED, loss=losses["loss"] + gamma * losses["synthetic_loss"])
         (gamma * synthetic_loss).backward()
+        if point is not None and gamma > 0 and drawn.grad is not None:
+            point.synthetic_slope = drawn.grad / gamma
     else:
         observe(IterationEvents.LOSS_COMPLETED, loss=losses["loss"])
     observe(IterationEvents.BACKWARD_COMPLETED)
@@ -160,13 +187,13 @@ def architecture_step(
     """Take stage III's step: moves alpha only, along the hypergradient of the search loss.
 
     Args:
-        point: the weights before stages I and II of this iteration.
+        point: what stages I and II of this iteration left.
         players: networks and optimisers as stages I and II left them; psi is a constant.
         adversarial: stage I's loss.
         loss_function: stage II's loss.
         real: the batch of stage I, images and one-hot masks.
         fitted: the real batch of stage II (the same cases, augmented or not).
-        synthetic: xhat with its graph to theta' and alpha, and A(M).
+        synthetic: xhat with its graph to the kernels of ``point``, and A(M).
         search: images and one-hot masks of the search batch.
         settings: gamma, estimator and epsilon.
 

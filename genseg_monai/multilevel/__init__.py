@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from genseg_monai.multilevel.hypergradient import EPSILON, Estimator, hypergradient
-from genseg_monai.multilevel.levels import InnerStep, ThreeLevels, adam_preconditioner, assert_disjoint
-from genseg_monai.multilevel.tree import Tree
+from genseg_monai.multilevel.levels import InnerStep, ThreeLevels, adam_point, adam_preconditioner, assert_disjoint
+from genseg_monai.multilevel.reduced import Block, Reduced
+from genseg_monai.multilevel.tree import LazyTree, Tree
 
 __all__ = [
     "EPSILON",
+    "Block",
     "Estimator",
     "InnerStep",
+    "LazyTree",
+    "Reduced",
     "ThreeLevels",
     "Tree",
+    "adam_point",
     "adam_preconditioner",
     "assert_disjoint",
     "hypergradient",

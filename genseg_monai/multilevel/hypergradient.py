@@ -20,13 +20,27 @@ synthetic images are detached, so alpha receives no gradient at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from torch import Tensor
 
 from genseg_monai.multilevel.levels import InnerStep, ThreeLevels
-from genseg_monai.multilevel.tree import Tree, add_scaled, detached, dot, gradient, multiply, norm, scale, zeros_like
+from genseg_monai.multilevel.reduced import Reduced, exact_response, pull_back
+from genseg_monai.multilevel.tree import (
+    Tree,
+    add_scaled,
+    detached,
+    dot,
+    gradient,
+    multiply,
+    multiply_,
+    norm,
+    owned,
+    scale,
+    shift_,
+    zeros_like,
+)
 
 __all__ = ["EPSILON", "Estimator", "hypergradient"]
 
@@ -45,6 +59,8 @@ class Estimator(StrEnum):
     """Central differences, error O(eps^2)."""
     ONE_SIDED = "one_sided"
     """Forward differences, error O(eps): one pass fewer each."""
+    HYBRID = "hybrid"
+    """Step 2 by a forward difference, whose base point stage II has evaluated already; step 4 exact."""
     DIRECT = "direct"
     """Step 4 dropped: alpha acts through this batch's images only, not through the weights it trained."""
 
@@ -63,20 +79,18 @@ def hypergradient(levels: ThreeLevels, estimator: Estimator | str = "mixed", *, 
     estimator = Estimator(estimator)
     if estimator is Estimator.UNROLLED:
         return _unrolled(levels)
-    cross = _CROSS_DERIVATIVE[estimator]
     eta_g, eta_s = levels.generator.rate, levels.segmenter.rate
+    of_images, of_alpha = _CROSS_DERIVATIVES[estimator]
 
     # v = grad_phi' L_val(phi')
     phi_reached = detached(levels.segmenter.reached, requires_grad=True)
-    v = gradient(levels.search_loss(phi_reached), phi_reached)
+    v = owned(gradient(levels.search_loss(phi_reached), phi_reached))
 
     # xhat, A(M) at theta'
-    if levels.synthetic is None or levels.shared is None:
-        theta_reached = detached(levels.generator.reached, requires_grad=True)
-        alpha = detached(levels.outer, requires_grad=True)
-        synthetic = levels.synthesise(theta_reached, alpha)
-    else:
-        (theta_reached, alpha), synthetic = levels.shared, levels.synthetic
+    shared, synthetic = levels.shared, levels.synthetic
+    if synthetic is None or shared is None:
+        shared = (detached(levels.generator.reached, requires_grad=True), detached(levels.outer, requires_grad=True))
+        synthetic = levels.synthesise(*shared)
     pair = {"images": synthetic[0], "masks": synthetic[1]}
     pair = {name: tensor for name, tensor in pair.items() if tensor.requires_grad}
 
@@ -87,28 +101,38 @@ def hypergradient(levels: ThreeLevels, estimator: Estimator | str = "mixed", *, 
         given = {**fixed, **inputs}
         return levels.synthetic_loss(phi, given["images"], given["masks"])
 
-    c = cross(synthetic_loss, levels.segmenter.point, multiply(v, levels.segmenter.preconditioner), pair, epsilon)
+    multiply_(v, levels.segmenter.preconditioner)
+    c = of_images(synthetic_loss, levels.segmenter.point, v, pair, epsilon, levels.synthetic_slope)
     del v
 
     # (u, a1) = pull back -eta_s gamma c through xhat = G_{theta',alpha}(A(M))
     pulled = dot(pair, scale(c, -eta_s * levels.gamma))
-    names = [("theta", name) for name in theta_reached] + [("alpha", name) for name in alpha]
-    leaves = {f"{level}:{name}": (theta_reached if level == "theta" else alpha)[name] for level, name in names}
-    found = gradient(pulled, leaves)
-    u = {name: found[f"theta:{name}"] for name in theta_reached}
-    a1 = {name: found[f"alpha:{name}"] for name in alpha}
-    del found, pulled, pair
-
-    if estimator is Estimator.DIRECT:
+    step = levels.generator
+    if isinstance(shared, Reduced) and of_alpha is _cross_exact:
+        a1, a2 = exact_response(shared, step.point, step.reached, step.preconditioner, levels.outer, pulled)
+        return add_scaled(a1, a2, -eta_g)
+    u, a1 = _pull_back(levels, shared, pulled)
+    u = owned(u)
+    del pulled, pair, synthetic
+    if of_alpha is None:
         return a1
 
     # a2 = d/d eps [grad_alpha L_gen(theta + eps P_g u, alpha)]
-    direction = multiply(u, levels.generator.preconditioner)
-    del u
-    a2 = cross(levels.generator_loss, levels.generator.point, direction, levels.outer, epsilon)
+    multiply_(u, step.preconditioner)
+    a2 = of_alpha(levels.generator_loss, step.point, u, levels.outer, epsilon)
 
     # d L_val / d alpha = a1 - eta_g a2
     return add_scaled(a1, a2, -eta_g)
+
+
+def _pull_back(levels: ThreeLevels, shared: tuple[Tree, Tree] | Reduced, pulled: Tensor) -> tuple[Tree, Tree]:
+    """Return the gradient of ``pulled`` in theta' and in the outer variables."""
+    if isinstance(shared, Reduced):
+        return pull_back(shared, levels.generator.reached, levels.outer, pulled)
+    theta, alpha = shared
+    named = {f"theta:{name}": value for name, value in theta.items()} | {f"alpha:{n}": v for n, v in alpha.items()}
+    found = gradient(pulled, named)
+    return {name: found[f"theta:{name}"] for name in theta}, {name: found[f"alpha:{name}"] for name in alpha}
 
 
 def _unrolled(levels: ThreeLevels) -> Tree:
@@ -138,9 +162,12 @@ def _step(step: InnerStep, loss: Callable[[Tree], Tensor]) -> Tree:
 
 
 CrossLoss = Callable[[Tree, Tree], Tensor]
+Weights = Mapping[str, Tensor]
 
 
-def _cross_exact(loss: CrossLoss, weights: Tree, direction: Tree, inputs: Tree, epsilon: float) -> Tree:
+def _cross_exact(
+    loss: CrossLoss, weights: Weights, direction: Tree, inputs: Tree, epsilon: float, base: Tree | None = None
+) -> Tree:
     """Return d/d eps [grad_inputs loss(weights + eps direction, inputs)] by double backward."""
     weights, inputs = detached(weights, requires_grad=True), detached(inputs, requires_grad=True)
     # <grad_w loss, direction>, whose gradient in the inputs is the mixed derivative
@@ -148,7 +175,9 @@ def _cross_exact(loss: CrossLoss, weights: Tree, direction: Tree, inputs: Tree, 
     return gradient(slope, inputs)
 
 
-def _cross_central(loss: CrossLoss, weights: Tree, direction: Tree, inputs: Tree, epsilon: float) -> Tree:
+def _cross_central(
+    loss: CrossLoss, weights: Weights, direction: Tree, inputs: Tree, epsilon: float, base: Tree | None = None
+) -> Tree:
     """Return the same by central differences, divided by 2 eps."""
     length = norm(direction)
     if length == 0:
@@ -159,15 +188,22 @@ def _cross_central(loss: CrossLoss, weights: Tree, direction: Tree, inputs: Tree
     return scale(add_scaled(above, below, -1.0), 1 / (2 * step))
 
 
-def _cross_one_sided(loss: CrossLoss, weights: Tree, direction: Tree, inputs: Tree, epsilon: float) -> Tree:
-    """Return the same by forward differences, divided by eps."""
+def _cross_one_sided(
+    loss: CrossLoss, weights: Weights, direction: Tree, inputs: Tree, epsilon: float, base: Tree | None = None
+) -> Tree:
+    """Return the same by forward differences, divided by eps; overwrites ``direction``.
+
+    ``base`` is the gradient at ``weights``, where it is known already.
+    """
     length = norm(direction)
     if length == 0:
         return zeros_like(inputs)
     step = epsilon / float(length)
-    above = _input_gradient(loss, add_scaled(weights, direction, step), inputs)
-    here = _input_gradient(loss, weights, inputs)
-    return scale(add_scaled(above, here, -1.0), 1 / step)
+    if base is None or base.keys() != inputs.keys():
+        base = _input_gradient(loss, dict(weights), inputs)
+    shift_(direction, weights, step)
+    above = _input_gradient(loss, direction, inputs)
+    return scale(add_scaled(above, base, -1.0), 1 / step)
 
 
 def _input_gradient(loss: CrossLoss, weights: Tree, inputs: Tree) -> Tree:
@@ -175,9 +211,11 @@ def _input_gradient(loss: CrossLoss, weights: Tree, inputs: Tree) -> Tree:
     return gradient(loss(detached(weights), inputs), inputs)
 
 
-_CROSS_DERIVATIVE = {
-    Estimator.MIXED: _cross_exact,
-    Estimator.FINITE_DIFFERENCE: _cross_central,
-    Estimator.ONE_SIDED: _cross_one_sided,
-    Estimator.DIRECT: _cross_exact,
+_CROSS_DERIVATIVES: dict[Estimator, tuple[Callable[..., Tree], Callable[..., Tree] | None]] = {
+    Estimator.MIXED: (_cross_exact, _cross_exact),
+    Estimator.FINITE_DIFFERENCE: (_cross_central, _cross_central),
+    Estimator.ONE_SIDED: (_cross_one_sided, _cross_one_sided),
+    Estimator.HYBRID: (_cross_one_sided, _cross_exact),
+    Estimator.DIRECT: (_cross_exact, None),
 }
+"""How each estimator finds the mixed derivatives of steps 2 and 4."""

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from genseg_monai.multilevel.tree import Tree
+from genseg_monai.multilevel.reduced import Reduced
+from genseg_monai.multilevel.tree import LazyTree, Rows, Tree
 
-__all__ = ["InnerStep", "ThreeLevels", "adam_preconditioner", "assert_disjoint"]
+__all__ = ["InnerStep", "ThreeLevels", "adam_point", "adam_preconditioner", "assert_disjoint"]
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,10 @@ class InnerStep:
         preconditioner: diagonal P by name, ``None`` for the identity (plain gradient descent).
     """
 
-    point: Tree
-    reached: Tree
+    point: Mapping[str, Tensor]
+    reached: Mapping[str, Tensor]
     rate: float
-    preconditioner: Tree | None = None
+    preconditioner: Mapping[str, Tensor] | None = None
 
     def __post_init__(self) -> None:
         if self.point.keys() != self.reached.keys():
@@ -68,8 +70,10 @@ class ThreeLevels:
     gamma: float = 1.0
     synthetic: tuple[Tensor, Tensor] | None = field(default=None)
     """The synthetic batch already made at ``generator.reached``, with its graph to ``shared``: saves a forward pass."""
-    shared: tuple[Tree, Tree] | None = field(default=None)
-    """The leaves (theta', outer) of that graph."""
+    shared: tuple[Tree, Tree] | Reduced | None = field(default=None)
+    """The leaves (theta', outer) of that graph; or `Reduced`, whose graphs serve one estimate."""
+    synthetic_slope: Tree | None = field(default=None)
+    """grad_xhat L_seg(phi; xhat) under the name ``images``, where stage II's own backward pass has found it."""
 
 
 def assert_disjoint(**levels: Mapping[str, Tensor]) -> None:
@@ -86,12 +90,14 @@ def assert_disjoint(**levels: Mapping[str, Tensor]) -> None:
             owner[id(tensor)] = level
 
 
-def adam_preconditioner(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> Tree | None:
+def adam_preconditioner(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+) -> Mapping[str, Tensor] | None:
     """Return P of the step that ``optimizer`` has just taken: step = -rate * P * gradient + (terms without it).
 
     For Adam and AdamW P = [(1 - beta1) / (1 - beta1^t)] / (sqrt(vhat_t) + eps), vhat after the update (the momentum
     factor matters: without it the scale is off tenfold). For SGD P is the identity (the momentum buffer's share of the
-    present gradient is 1), given as ``None``.
+    present gradient is 1), given as ``None``. Its tensors are made when asked for: take them before the next step.
 
     Raises:
         TypeError: for any other optimiser.
@@ -99,15 +105,55 @@ def adam_preconditioner(optimizer: torch.optim.Optimizer, parameters: Mapping[st
     """
     if isinstance(optimizer, torch.optim.SGD):
         return None
+    steps = _adam_steps(optimizer, parameters)
+
+    def make(name: str, rows: Rows) -> Tensor:
+        state, group = steps[name]
+        beta1 = group["betas"][0]
+        return _over_denominator((1 - beta1) / (1 - beta1 ** float(state["step"])), state, group, rows)
+
+    return LazyTree(parameters, make)
+
+
+def adam_point(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> LazyTree:
+    """Return the weights before the step that ``optimizer`` (Adam or AdamW) has just taken, up to rounding.
+
+    Adam keeps all that its step was made of, so no copy need be kept. The tensors are made when asked for: take them
+    before the next step.
+
+    Raises:
+        TypeError: for any other optimiser.
+        ValueError: if a parameter has not been stepped yet.
+    """
+    steps = _adam_steps(optimizer, parameters)
+
+    def make(name: str, rows: Rows) -> Tensor:
+        state, group = steps[name]
+        # w = w' + rate mhat / (sqrt(vhat) + eps), and for AdamW that divided by 1 - rate decay
+        rate = group["lr"] / (1 - group["betas"][0] ** float(state["step"]))
+        taken = _over_denominator(rate, state, group, rows).mul_(state["exp_avg"][rows])
+        decay = group["weight_decay"] if group.get("decoupled_weight_decay") else 0.0
+        return taken.add_(parameters[name].detach()[rows]).div_(1 - group["lr"] * decay)
+
+    return LazyTree(parameters, make)
+
+
+def _adam_steps(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Return each parameter's state and group, after checking that they are those of an Adam that has stepped."""
     if not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
         raise TypeError(f"the hypergradient knows SGD, Adam and AdamW, but the optimiser is {type(optimizer).__name__}")
     groups = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    preconditioner: Tree = {}
-    for name, parameter in parameters.items():
-        state, group = optimizer.state.get(parameter), groups[id(parameter)]
-        if not state:
-            raise ValueError(f"{name} has not been stepped by its optimiser yet")
-        (beta1, beta2), t = group["betas"], float(state["step"])
-        denominator = (state["exp_avg_sq"] / (1 - beta2**t)).sqrt_().add_(group["eps"])
-        preconditioner[name] = denominator.reciprocal_().mul_((1 - beta1) / (1 - beta1**t))
-    return preconditioner
+    missing = [name for name, parameter in parameters.items() if not optimizer.state.get(parameter)]
+    if missing:
+        raise ValueError(f"{missing[0]} has not been stepped by its optimiser yet")
+    return {name: (optimizer.state[parameter], groups[id(parameter)]) for name, parameter in parameters.items()}
+
+
+def _over_denominator(factor: float, state: dict[str, Any], group: dict[str, Any], rows: Rows) -> Tensor:
+    """Return factor / (sqrt(vhat_t) + eps)."""
+    second: Tensor = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"][rows]
+    # sqrt(vhat_t) = sqrt(v_t) / sqrt(1 - beta2^t)
+    scale = factor * (1 - group["betas"][1] ** float(state["step"])) ** 0.5
+    return second.sqrt().add_(group["eps"] * scale / factor).reciprocal_().mul_(scale)

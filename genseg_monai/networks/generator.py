@@ -96,14 +96,14 @@ class SearchableGenerator(nn.Module):
         """The number of encoder cells."""
         return self._layout.depth
 
-    def _mixtures(self) -> dict[str, MixedConv]:
+    def mixtures(self) -> dict[str, MixedConv]:
         """Return the searchable convolution of each cell, by the cell's name."""
         sides = (("encoder", self.encoder), ("decoder", self.decoder))
         return {f"{side}.{i}": cell.get_submodule("conv") for side, cells in sides for i, cell in enumerate(cells)}  # type: ignore[misc]
 
     def arch_parameters(self) -> dict[str, nn.Parameter]:
         """Return the architecture weights alpha by their names in the state dict."""
-        return {f"{name}.conv.alpha": mixture.alpha for name, mixture in self._mixtures().items()}
+        return {f"{name}.conv.alpha": mixture.alpha for name, mixture in self.mixtures().items()}
 
     def weight_parameters(self) -> dict[str, nn.Parameter]:
         """Return every parameter that is not an architecture weight, by its name in the state dict."""
@@ -112,26 +112,27 @@ class SearchableGenerator(nn.Module):
 
     def arch_weights(self) -> dict[str, Tensor]:
         """Return each cell's softmax(alpha), one weight a candidate, detached."""
-        return {name: torch.softmax(mixture.alpha.detach(), dim=0) for name, mixture in self._mixtures().items()}
+        return {name: torch.softmax(mixture.alpha.detach(), dim=0) for name, mixture in self.mixtures().items()}
 
     def collapsed(self) -> Kernels:
         """Return the kernel and the bias of each cell for ``image_size``, to share while nothing moves."""
-        kernels = {}
-        for name, mixture in self._mixtures().items():
-            side, _, index = name.partition(".")
-            level = int(index) if side == "encoder" else self.depth - int(index)  # halvings in the cell's input
-            kernels[name] = mixture.collapsed([length // 2**level for length in self._layout.image_size])
-        return kernels
+        return {name: mixture.collapsed(self.sides(name)) for name, mixture in self.mixtures().items()}
+
+    def sides(self, cell: str) -> list[int]:
+        """Return `H W [D]` of what a cell sees of masks of ``image_size``."""
+        side, _, index = cell.partition(".")
+        level = int(index) if side == "encoder" else self.depth - int(index)  # halvings in the cell's input
+        return [length // 2**level for length in self._layout.image_size]
 
     def derive(self) -> Genotype:
         """Return the architecture in which each cell keeps its heaviest candidate (the first of equals)."""
-        chosen = {name: mixture.specs[int(mixture.alpha.argmax())].name for name, mixture in self._mixtures().items()}
+        chosen = {name: mixture.specs[int(mixture.alpha.argmax())].name for name, mixture in self.mixtures().items()}
         names = [tuple(v for k, v in chosen.items() if k.startswith(side)) for side in ("encoder", "decoder")]
         return Genotype(self.space, *names)
 
     def candidate_names(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each cell's candidates, in the order of its alpha."""
-        return {name: tuple(spec.name for spec in mixture.specs) for name, mixture in self._mixtures().items()}
+        return {name: tuple(spec.name for spec in mixture.specs) for name, mixture in self.mixtures().items()}
 
     def discretise(self, genotype: Genotype | None = None) -> DiscreteGenerator:
         """Build the generator of ``genotype`` with copies of the weights that its candidates and norms have here.
@@ -154,7 +155,7 @@ class SearchableGenerator(nn.Module):
             activation=layout.activation,
         )
         state = {name: value for name, value in self.state_dict().items() if ".norm." in name}
-        for name, mixture in self._mixtures().items():
+        for name, mixture in self.mixtures().items():
             index = self.candidate_names()[name].index(chosen[name])
             state[f"{name}.conv.conv.weight"] = mixture.weights[index]
             if mixture.bias is not None:

@@ -97,12 +97,18 @@ class MixedConv(nn.Module):
         Returns:
             `out in size size [size]` (transposed: `in out ...`), and `out` or None.
         """
-        probabilities = torch.softmax(self.alpha, dim=0)
+        bias = None if self.bias is None else self.mixed_bias(self.alpha, self.bias)
+        return self.kernel(self.alpha, list(self.weights), sides), bias
+
+    def kernel(self, alpha: Tensor, weights: Sequence[Tensor], sides: Sequence[int] | None = None) -> Tensor:
+        """Return the mixture's kernel for other weights than the cell's own, or for some rows of them."""
         live = None if sides is None else live_taps(self.specs, sides, self.transposed)
-        weight = collapse(probabilities, list(self.weights), self.specs, live)
-        if self.bias is None:
-            return weight, None
-        return weight, einsum(probabilities, self.bias, "candidate, candidate out -> out")
+        return collapse(torch.softmax(alpha, dim=0), weights, self.specs, live)
+
+    @staticmethod
+    def mixed_bias(alpha: Tensor, bias: Tensor) -> Tensor:
+        """Return the mixture's bias for other biases than the cell's own."""
+        return einsum(torch.softmax(alpha, dim=0), bias, "candidate, candidate out -> out")
 
     def forward(self, x: Tensor, kernel: tuple[Tensor, Tensor | None] | None = None) -> Tensor:
         """Apply the mixture.
