@@ -1,4 +1,4 @@
-"""The training config through MONAI: its properties, its run ids, MONAI Label's overrides, and what a run leaves."""
+"""The training config through MONAI: its properties, its run ids, and what a run leaves."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import csv
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 import torch
@@ -22,27 +19,12 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from genseg_monai import engines
 from genseg_monai._outcome import one_line
 from genseg_monai.data import find_cases, read_splits
 from genseg_monai.engines import GenSegTrainer
 from genseg_monai.networks import Genotype
 from tests.bundle.tiny import SHIPPED
-
-DATA_2D = "phantom://2d?cases=8&size=32"
-DATA_3D = "phantom://3d?cases=6&size=32"
-TINY: dict[str, Any] = {
-    "max_epochs": 2,
-    "epoch_length": 6,
-    "save_interval": 1,
-    "batch_size": 2,
-    "generator_width": 2,
-    "discriminator_width": 4,
-    "outer_after": 1,
-    "outer_every": 1,
-    "val_interval": 1,
-    "rehearse": False,
-}
+from tests.bundle.training import DATA_2D, DATA_3D, run, workflow
 
 
 @pytest.fixture(autouse=True)
@@ -53,24 +35,6 @@ def _hook() -> Iterator[None]:
     sys.excepthook = hook
 
 
-def workflow(configs: Path, run_id: str = "training", **overrides: Any) -> ConfigWorkflow:
-    """Return what ``python -m monai.bundle run RUN_ID --config_file configs/train.yaml ...`` runs."""
-    return ConfigWorkflow(
-        str(configs / "configs" / "train.yaml"),
-        workflow_type="train",
-        logging_file=False,
-        run_id=run_id,
-        **{**TINY, **overrides},
-    )
-
-
-def run(configs: Path, run_id: str = "training", **overrides: Any) -> None:
-    started = workflow(configs, run_id, **overrides)
-    started.initialize()
-    started.run()
-    started.finalize()
-
-
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a short training on pictures has left."""
@@ -78,16 +42,6 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hook = sys.excepthook
     run(SHIPPED, dataset_dir=DATA_2D, output_dir=str(folder))
     sys.excepthook = hook
-    return folder
-
-
-@pytest.fixture
-def bundle(out: Path, tmp_path: Path) -> Path:
-    """A copy of the shipped bundle, as it would lie in MONAI Label's app; its segmenter is that of `out`."""
-    folder = tmp_path / "model" / "genseg"
-    shutil.copytree(SHIPPED, folder, ignore=shutil.ignore_patterns("*.pt"))
-    (folder / "models").mkdir(exist_ok=True)
-    shutil.copyfile(out / "models" / "model.pt", folder / "models" / "model.pt")
     return folder
 
 
@@ -244,8 +198,9 @@ def test_its_folder_is_not_trained_into_twice(out):
     assert (out / "models" / "model.pt").is_file()
 
 
+@pytest.mark.slow
 def test_volumes(tmp_path):
-    """Two foreground classes, NIfTI, in one epoch."""
+    """Two foreground classes, NIfTI, in one epoch; volumes take their time."""
     folder = tmp_path / "volumes"
     run(
         SHIPPED,
@@ -271,86 +226,6 @@ def test_volumes(tmp_path):
     assert {row["class"] for row in rows} == {*plan["classes"][1:], "mean"}
     with Image.open(folder / "pictures" / "panel_fine_tune.png") as panel:
         assert panel.size[0] > 5 * 150
-
-
-# --- MONAI Label
-
-
-def label_cases(folder: Path) -> list[dict[str, str]]:
-    """Write six labelled volumes as MONAI Label's datastore holds them."""
-    random = np.random.default_rng(0)
-    (folder / "labels" / "final").mkdir(parents=True)
-    found = []
-    for i in range(6):
-        label = np.zeros((20, 20, 20), np.uint8)
-        label[2 + i : 10 + i, 4:14, 4:14] = 1
-        image = 200.0 * label + random.normal(0, 30, label.shape)
-        paths = folder / f"case{i}.nii.gz", folder / "labels" / "final" / f"case{i}.nii.gz"
-        for array, path in ((image.astype(np.float32), paths[0]), (label, paths[1])):
-            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
-        found.append({"image": str(paths[0]), "label": str(paths[1])})
-    return found
-
-
-def label_overrides(bundle: Path, train: list[dict[str, str]], val: list[dict[str, str]]) -> dict[str, Any]:
-    """Return what MONAI Label's BundleTrainTask sets, each by assignment."""
-    handlers = yaml.safe_load((bundle / "configs" / "train.yaml").read_text())["train"]["handlers"]
-    loader = {
-        "_target_": "CheckpointLoader",
-        "load_path": str(bundle / "models" / "model.pt"),
-        "load_dict": {"model": "$@network"},
-        "strict": False,
-    }
-    return {
-        "bundle_root": str(bundle),
-        "train#trainer#max_epochs": 1,
-        "train#dataset#data": train,
-        "device": "cpu",
-        "train#handlers": [loader, *handlers],
-        "validate#dataset#data": val,
-    }
-
-
-@pytest.mark.parametrize("validated", [0, 2])
-def test_monai_label_trains_a_bundle_in_place_and_again(monkeypatch, bundle, tmp_path, validated):
-    cases = label_cases(tmp_path / "studies")
-    train, val = cases[: 6 - validated], cases[6 - validated :]
-    begun: list[dict[str, torch.Tensor]] = []
-    note = engines.players.Players.note_initial
-
-    def noted(players: Any) -> None:
-        note(players)
-        begun.append(players.initial)
-
-    monkeypatch.setattr(engines.players.Players, "note_initial", noted)
-    settings = {
-        "baselines": ["plain"],
-        "segmenter": "segresnet",
-        "network_def#name": "segresnet",
-        "network_def#image_size": None,
-        "network_def#init_filters": 8,
-    }
-    (bundle / "models" / "model.pt").unlink()
-    first = label_overrides(bundle, train, val)
-    first["train#handlers"] = first["train#handlers"][1:]  # no weights of this network yet
-    run(bundle, "", **first, **settings)
-    trained = torch.load(bundle / "models" / "model.pt", weights_only=True)
-    plan = yaml.safe_load((bundle / "configs" / "inference.yaml").read_text())["plan"]
-    assert (plan["spatial_dims"], plan["size"]) == (3, [32, 32, 32])
-    record = json.loads((bundle / "run.json").read_text())
-    assert record["cases"]["training"] == len(train)
-    assert sum(record["iterations"].values()) == TINY["epoch_length"]
-    assert (bundle / "scores" / "comparison.csv").exists() == bool(val)
-
-    if not val:
-        return
-    begun.clear()
-    run(bundle, "", **label_overrides(bundle, train, val), **settings)
-    for name, value in begun[-1].items():
-        assert torch.equal(value, trained[name]), name
-    again = torch.load(bundle / "models" / "model.pt", weights_only=True)
-    assert any(not torch.equal(again[name], trained[name]) for name in trained)
-    assert [path.name for path in (bundle / "models").iterdir() if path.is_file()] == ["model.pt"]
 
 
 # --- the command

@@ -1,4 +1,7 @@
-"""Real processes, stopped from outside: they say so, save, and the resumed run ends as if nothing had happened."""
+"""Real processes, stopped from outside: they say so, save, and the resumed run ends as if nothing had happened.
+
+Slow, since every run here is a whole one in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ import torch
 from genseg_monai.handlers.checkpoint import checkpoints
 from tests.engines.process import Command
 from tests.engines.tiny import differing
+
+pytestmark = pytest.mark.slow
 
 DATA = "phantom://2d?cases=6&size=32"
 EPOCHS, LENGTH = 12, 3
