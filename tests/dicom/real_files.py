@@ -86,7 +86,8 @@ FILES = {
 
 _ROIS = {f"roi-{k}": k for k in range(1, 5)}
 # SEG or RTSTRUCT -> the series it is drawn on, the classes of its names, and what comes of it: number of voxels and of
-# images it refers to that are not there (voxels as dcmqi and matplotlib's point in polygon count them); or the reason
+# images it refers to that are not there; or the reason. Not all of it was known beforehand: the voxels of liver.dcm are
+# those of test_real_files, those of the RTSTRUCT were confirmed afterwards with matplotlib's point in polygon
 ANNOTATIONS = {
     "ct_liver_3slice_seg/liver.dcm": ("ct_liver_3slice_series", {"liver": 1}, (36233 + 35645 + 35220, 0)),
     "ct_small_4slice_seg/seg_image_ct_binary.dcm": ("ct_liver_3slice_series", {"x": 1}, F.SEVERAL_SERIES),
