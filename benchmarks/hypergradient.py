@@ -16,6 +16,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,9 +26,7 @@ from PIL import Image
 
 from benchmarks.step_cost import Setting, build
 from genseg_monai.data.phantom import draw_phantom
-from genseg_monai.engines import GenSegTrainer, Phase
-from genseg_monai.engines.search_levels import SearchPoint, three_levels
-from genseg_monai.engines.stages import frozen, generator_step, segmenter_step
+from genseg_monai.engines import Phase, stages
 from genseg_monai.multilevel import Estimator, ThreeLevels, hypergradient
 from genseg_monai.multilevel.tree import Tree
 
@@ -44,46 +43,31 @@ def pictures(size: int, cases: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(images).movedim(-1, 1).float() / 255, torch.tensor(labels > 0).unsqueeze(1).byte()
 
 
-def one_iteration(trainer: GenSegTrainer) -> ThreeLevels:
-    """Take stages I and II, and return the levels on which stage III would stand."""
-    players, batch = trainer.players, trainer.loader.draw()
-    images, masks = batch["image"], trainer.to_masks(batch["label"])
-    players.train()
-    theta, phi, alpha = (
-        players.generator.weight_parameters(),
-        dict(trainer.network.named_parameters()),
-        players.generator.arch_parameters(),
-    )
-    point = SearchPoint.take(theta, phi, trainer.state.device)
-    generator_step(
-        players.generator,
-        players.discriminator,
-        trainer.adversarial_loss,
-        players.generator_optimizer,
-        players.discriminator_optimizer,
-        images,
-        masks,
-        alpha=alpha,
-    )
-    warped = trainer.warp(masks)
-    with torch.no_grad():
-        synthetic = (players.generator(warped), warped)
-    fitted = trainer.augment(images, masks, trainer.random)
-    segmenter_step(trainer.network, trainer.loss_function, trainer.optimizer, *fitted, synthetic)
-    search = trainer.search_loader.draw()
-    levels = three_levels(
-        point,
-        players,
-        trainer.adversarial_loss,
-        trainer.loss_function,
-        real=(images, masks),
-        fitted=fitted,
-        synthetic=synthetic,
-        search=(search["image"], trainer.to_masks(search["label"])),
-        gamma=1.0,
-    )
-    # without the shared forward pass, so that every estimator can be asked again
-    return replace(levels, synthetic=None, shared=None)
+class Recorder:
+    """Stands in for `hypergradient` in stage III and asks every estimator about the same iteration.
+
+    Args:
+        columns: (estimator, length of a difference step).
+    """
+
+    def __init__(self, columns: list[tuple[Estimator, float]]) -> None:
+        self.columns, self.looking = columns, False
+        self.seconds: dict[tuple[Estimator, float], list[float]] = {column: [] for column in columns}
+        self.cosines: dict[tuple[Estimator, float], list[float]] = {column: [] for column in columns}
+        self.ratios: dict[tuple[Estimator, float], list[float]] = {column: [] for column in columns}
+
+    def __call__(self, levels: ThreeLevels, *settings: Any, **named: Any) -> Tree:
+        """Return what `hypergradient` returns."""
+        if self.looking:
+            exact = flat(hypergradient(replace(levels, synthetic=None, shared=None), "mixed"))
+            for column in self.columns:
+                start = time.process_time()
+                # without the shared graphs, so that every estimator can be asked
+                found = flat(hypergradient(replace(levels, synthetic=None, shared=None), column[0], epsilon=column[1]))
+                self.seconds[column].append(time.process_time() - start)
+                self.cosines[column].append(float(found @ exact / (found.norm() * exact.norm())))
+                self.ratios[column].append(float(found.norm() / exact.norm()))
+        return hypergradient(levels, *settings, **named)
 
 
 def flat(tree: Tree) -> torch.Tensor:
@@ -108,7 +92,7 @@ def main() -> None:
         arguments.size,
         arguments.batch,
         arguments.width,
-        outer_every=0,
+        outer_every=1,
         threads=arguments.threads,
         estimator="mixed",
         repeats=1,
@@ -116,36 +100,25 @@ def main() -> None:
         discriminator_width=arguments.discriminator_width,
     )
     trainer = build(setting, pictures(arguments.size, 12))
-    differences = (Estimator.FINITE_DIFFERENCE, Estimator.ONE_SIDED)
+    differences = (Estimator.FINITE_DIFFERENCE, Estimator.ONE_SIDED, Estimator.HYBRID)
     columns = [(Estimator.MIXED, 0.0), (Estimator.DIRECT, 0.0)]
-    columns += [(estimator, length) for estimator in differences for length in LENGTHS]
-    seconds: dict[tuple[Estimator, float], list[float]] = {column: [] for column in columns}
-    cosines: dict[tuple[Estimator, float], list[float]] = {column: [] for column in columns}
-    ratios: dict[tuple[Estimator, float], list[float]] = {column: [] for column in columns}
-    for look in range(arguments.looks):
-        for _ in range(arguments.between if look else arguments.warm_up):
-            batch = trainer.loader.draw()
-            masks = trainer.to_masks(batch["label"])
-            trainer.take(Phase.SEARCH, 0, batch["image"], masks, lambda event, **values: None)
-        levels = one_iteration(trainer)
-        exact = None
-        for estimator, length in columns:
-            start = time.process_time()
-            with frozen(trainer.players.discriminator.parameters()):
-                found = flat(hypergradient(levels, estimator, epsilon=length))
-            seconds[estimator, length].append(time.process_time() - start)
-            exact = found if exact is None else exact
-            cosines[estimator, length].append(float(found @ exact / (found.norm() * exact.norm())))
-            ratios[estimator, length].append(float(found.norm() / exact.norm()))
+    recorder = Recorder(columns + [(estimator, length) for estimator in differences for length in LENGTHS])
+    stages.hypergradient = recorder
+    for iteration in range(arguments.warm_up + arguments.looks * arguments.between):
+        late = iteration - arguments.warm_up
+        recorder.looking = late >= 0 and late % arguments.between == 0
+        batch = trainer.loader.draw()
+        masks = trainer.to_masks(batch["label"])
+        trainer.take(Phase.SEARCH, 0, batch["image"], masks, lambda event, **values: None)
 
     print(f"{'estimator':<18} {'epsilon':>8} {'CPU s':>7} {'cosine':>8} {'worst':>8} {'length':>8} {'farthest':>8}")
-    for column in columns:
+    for column in recorder.columns:
         name, length = column
-        farthest = max(ratios[column], key=lambda ratio: abs(ratio - 1))
+        farthest = max(recorder.ratios[column], key=lambda ratio: abs(ratio - 1))
         print(
-            f"{name:<18} {f'{length:g}' if length else '-':>8} {min(seconds[column]):>7.2f} "
-            f"{statistics.mean(cosines[column]):>8.4f} {min(cosines[column]):>8.4f} "
-            f"{statistics.mean(ratios[column]):>8.4f} {farthest:>8.4f}"
+            f"{name:<18} {f'{length:g}' if length else '-':>8} {min(recorder.seconds[column]):>7.2f} "
+            f"{statistics.mean(recorder.cosines[column]):>8.4f} {min(recorder.cosines[column]):>8.4f} "
+            f"{statistics.mean(recorder.ratios[column]):>8.4f} {farthest:>8.4f}"
         )
     count = sum(parameter.numel() for parameter in trainer.network.parameters()) / 1e6
     print(
