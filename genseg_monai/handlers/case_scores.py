@@ -26,7 +26,7 @@ _VOLUMES = (".nii", ".nii.gz")  # what knows its spacing; a picture is measured 
 
 
 class CaseScores:
-    """Handler: per case and class Dice, Jaccard and the 95 % Hausdorff distance, as CSV, summary and table.
+    """Handler: per case and class Dice, Jaccard, 95 % Hausdorff distance and surface Dice, as CSV, summary and table.
 
     After each iteration it takes the decollated output of the engine: ``pred`` and ``label``, each ``1 H W [D]`` class
     indices on the native grid of the case. When the evaluation ends it writes ``NAME.csv`` and ``NAME_summary.json``,

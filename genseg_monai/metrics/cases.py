@@ -1,9 +1,10 @@
 """Scores of one predicted mask at its native size, and their summary over cases.
 
-Dice, Jaccard and the 95th percentile of the Hausdorff distance, computed by MONAI: that distance is the larger of the
-two directed percentiles (Taha and Hanbury, BMC Medical Imaging 2015). A class that neither mask has counts as found
-(Dice 1, distance 0); one that only one of them has counts as missed (Dice 0, distance the diagonal of the image), and
-how often either happened is part of the summary.
+Dice, Jaccard, the 95th percentile of the Hausdorff distance and surface Dice, computed by MONAI. The distance is the
+larger of the two directed percentiles (Taha and Hanbury, BMC Medical Imaging 2015); surface Dice is the share of both
+surfaces that lies within `SURFACE_TOLERANCE` of the other one (Nikolov et al., J Med Internet Res 2021). A class that
+neither mask has counts as found (Dice 1, distance 0); one that only one of them has counts as missed (Dice 0, distance
+the diagonal of the image), and how often either happened is part of the summary.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 from torch import Tensor
 
 from genseg_monai._atomic import whole_file
+from genseg_monai.metrics.statistics import bootstrap_mean
 
-__all__ = ["CaseScore", "Empty", "score_case", "summarise", "write_scores"]
+__all__ = ["SCORES", "SURFACE_TOLERANCE", "CaseScore", "Empty", "score_case", "summarise", "write_scores"]
 
-_SCORES = ("dice", "jaccard", "hd95")
-_RESAMPLES = 2000
+SCORES = ("dice", "jaccard", "hd95", "surface_dice")
+"""The scores of a row, by their names."""
+SURFACE_TOLERANCE = 2.0
+"""How far apart two surfaces may lie and still count as the same: mm, or pixels where the spacing is unknown."""
 
 
 class Empty(StrEnum):
@@ -52,6 +56,7 @@ class CaseScore:
         hd95: in `unit`.
         unit: `mm`, or `pixel` where the spacing is unknown.
         empty: which of the two masks lack the class.
+        surface_dice: in [0, 1], at `SURFACE_TOLERANCE`; NaN where it was not measured.
 
     Example:
         >>> CaseScore("a", "a", "tumour", dice=0.8, jaccard=0.667, hd95=2.0).unit
@@ -66,6 +71,7 @@ class CaseScore:
     hd95: float
     unit: str = "mm"
     empty: Empty = Empty.NEITHER
+    surface_dice: float = math.nan
 
 
 def score_case(
@@ -97,8 +103,8 @@ def score_case(
         >>> truth = torch.zeros(1, 8, 8)
         >>> truth[:, 2:6, 2:6] = 1
         >>> [row] = score_case(truth.roll(1, dims=2), truth, ("background", "lesion"))
-        >>> row.dice, round(row.jaccard, 6), row.hd95, row.unit
-        (0.75, 0.6, 1.0, 'pixel')
+        >>> row.dice, round(row.jaccard, 6), row.hd95, row.surface_dice, row.unit
+        (0.75, 0.6, 1.0, 1.0, 'pixel')
     """
     ours, theirs = torch.as_tensor(prediction), torch.as_tensor(truth)
     if ours.shape != theirs.shape or ours.ndim not in (3, 4) or len(ours) != 1:
@@ -115,8 +121,9 @@ def score_case(
     rows = []
     for index, name in enumerate(classes[1:], start=1):
         empty, scores = _score_class((ours == index)[None], (theirs == index)[None], steps, diagonal)
+        dice, jaccard, hd95, surface = scores
         unit = "mm" if spacing is not None else "pixel"
-        rows.append(CaseScore(case, group or case, name, *scores, unit, empty))
+        rows.append(CaseScore(case, group or case, name, dice, jaccard, hd95, unit, empty, surface))
     return rows
 
 
@@ -130,7 +137,7 @@ def write_scores(path: str | os.PathLike[str], rows: Sequence[CaseScore]) -> Non
     with whole_file(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, [field.name for field in fields(CaseScore)], lineterminator="\n")
         table.writeheader()
-        table.writerows(asdict(row) | {score: f"{getattr(row, score):.6f}" for score in _SCORES} for row in rows)
+        table.writerows(asdict(row) | {score: f"{getattr(row, score):.6f}" for score in SCORES} for row in rows)
 
 
 def summarise(rows: Sequence[CaseScore], *, seed: int = 0) -> dict[str, Any]:
@@ -144,8 +151,8 @@ def summarise(rows: Sequence[CaseScore], *, seed: int = 0) -> dict[str, Any]:
 
     Returns:
         A dictionary ready for JSON: `cases`, `groups` (how many), `unit` (of the distance), `classes` (by name: `dice`,
-        `jaccard`, `hd95`, each with `mean`, `low`, `high`; `empty`: how often `both`, `prediction`, `truth` lacked it)
-        and `mean` (`dice`, `jaccard`, `hd95`, of the mean over the classes of each case).
+        `jaccard`, `hd95`, `surface_dice`, each with `mean`, `low`, `high`; `empty`: how often `both`, `prediction`,
+        `truth` lacked it) and `mean` (the same scores of the mean over the classes of each case).
 
     Raises:
         ValueError: no rows, or distances in different units.
@@ -180,38 +187,35 @@ def summarise(rows: Sequence[CaseScore], *, seed: int = 0) -> dict[str, Any]:
 
 def _score_class(
     ours: Tensor, theirs: Tensor, steps: tuple[float, ...], diagonal: float
-) -> tuple[Empty, tuple[float, float, float]]:
-    """Score one class, 1 1 H W [D] bool: which masks are empty, then Dice, Jaccard, HD95."""
+) -> tuple[Empty, tuple[float, float, float, float]]:
+    """Score one class, 1 1 H W [D] bool: which masks are empty, then Dice, Jaccard, HD95, surface Dice."""
     if not ours.any() and not theirs.any():
-        return Empty.BOTH, (1.0, 1.0, 0.0)
+        return Empty.BOTH, (1.0, 1.0, 0.0, 1.0)
     if not ours.any():
-        return Empty.PREDICTION, (0.0, 0.0, diagonal)
+        return Empty.PREDICTION, (0.0, 0.0, diagonal, 0.0)
     if not theirs.any():
-        return Empty.TRUTH, (0.0, 0.0, diagonal)
+        return Empty.TRUTH, (0.0, 0.0, diagonal, 0.0)
     with warnings.catch_warnings():
         # MONAI passes an argument to itself that it has deprecated
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy.*")
         distance = compute_hausdorff_distance(ours, theirs, include_background=True, percentile=95, spacing=steps)
-    return Empty.NEITHER, (compute_dice(ours, theirs).item(), compute_iou(ours, theirs).item(), distance.item())
+        surface = compute_surface_dice(ours, theirs, [SURFACE_TOLERANCE], include_background=True, spacing=steps)
+    dice, jaccard = compute_dice(ours, theirs).item(), compute_iou(ours, theirs).item()
+    return Empty.NEITHER, (dice, jaccard, distance.item(), surface.item())
 
 
 def _over_classes(rows: list[CaseScore]) -> CaseScore:
     """Return the mean over the classes of one case."""
-    dice, jaccard, hd95 = (float(np.mean([getattr(row, score) for row in rows])) for score in _SCORES)
-    return CaseScore(rows[0].case, rows[0].group, "mean", dice, jaccard, hd95, rows[0].unit)
+    means = {score: float(np.mean([getattr(row, score) for row in rows])) for score in SCORES}
+    return CaseScore(rows[0].case, rows[0].group, "mean", unit=rows[0].unit, **means)
 
 
 def _intervals(rows: list[CaseScore], seed: int) -> dict[str, dict[str, float]]:
-    """Return mean and bootstrap interval of each score; groups are drawn with replacement."""
-    groups = sorted({row.group for row in rows})
-    place = [groups.index(row.group) for row in rows]
-    counts = np.bincount(place, minlength=len(groups))
-    draws = np.random.default_rng(seed).integers(len(groups), size=(_RESAMPLES, len(groups)))
-    out = {}
-    for score in _SCORES:
-        values = np.asarray([getattr(row, score) for row in rows], dtype=np.float64)
-        sums = np.bincount(place, weights=values, minlength=len(groups))
-        means = sums[draws].sum(1) / counts[draws].sum(1)
-        low, high = np.percentile(means, [2.5, 97.5])
-        out[score] = {"mean": float(values.mean()), "low": float(low), "high": float(high)}
-    return out
+    """Return mean and bootstrap interval of each score that was measured; groups are drawn with replacement."""
+    groups = [row.group for row in rows]
+    values = {score: [getattr(row, score) for row in rows] for score in SCORES}
+    return {
+        score: asdict(bootstrap_mean(numbers, groups, seed=seed))
+        for score, numbers in values.items()
+        if not any(math.isnan(number) for number in numbers)
+    }

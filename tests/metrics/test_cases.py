@@ -14,6 +14,7 @@ from scipy import ndimage, stats
 from sklearn.metrics import f1_score, jaccard_score
 
 from genseg_monai.metrics import CaseScore, Empty, score_case, summarise, write_scores
+from genseg_monai.metrics.cases import SURFACE_TOLERANCE
 
 CLASSES = ("background", "organ", "lesion")
 SIZES = {2: (20, 31), 3: (12, 9, 14)}
@@ -39,12 +40,22 @@ def hd95(ours: np.ndarray, theirs: np.ndarray, spacing: tuple[float, ...]) -> fl
     return max(directed)
 
 
+def surface_dice(ours: np.ndarray, theirs: np.ndarray, spacing: tuple[float, ...], tolerance: float) -> float:
+    """Return the share of both surfaces within the tolerance of the other one, by distance transforms."""
+    near = total = 0
+    for one, other in ((ours, theirs), (theirs, ours)):
+        far = ndimage.distance_transform_edt(~surface(other), sampling=spacing)[surface(one)]
+        near, total = near + int((far <= tolerance).sum()), total + len(far)
+    return near / total
+
+
 @pytest.mark.parametrize("spatial", [2, 3])
 class TestBoth:
     def test_equal_masks(self, spatial: int) -> None:
         truth = blobs(spatial, 0)
         for row in score_case(truth, truth, CLASSES, SPACINGS[spatial]):
             assert (row.dice, row.jaccard, row.hd95, row.empty, row.unit) == (1, 1, 0, Empty.NEITHER, "mm")
+            assert row.surface_dice == 1
 
     @pytest.mark.parametrize("seed", range(3))
     def test_against_scikit_learn_and_scipy(self, spatial: int, seed: int) -> None:
@@ -56,6 +67,7 @@ class TestBoth:
             assert row.dice == pytest.approx(f1_score(b.ravel(), a.ravel()), abs=1e-6)
             assert row.jaccard == pytest.approx(jaccard_score(b.ravel(), a.ravel()), abs=1e-6)
             assert row.hd95 == pytest.approx(hd95(a, b, SPACINGS[spatial]), rel=1e-5)
+            assert row.surface_dice == pytest.approx(surface_dice(a, b, SPACINGS[spatial], SURFACE_TOLERANCE))
             assert (row.case, row.group) == ("a", "p")
 
     def test_pixels_without_spacing(self, spatial: int) -> None:
@@ -70,7 +82,7 @@ class TestBoth:
         spacing = SPACINGS[spatial]
         diagonal = math.hypot(*(n * s for n, s in zip(SIZES[spatial], spacing, strict=True)))
         both = score_case(none, none, CLASSES, spacing)
-        assert [(r.dice, r.jaccard, r.hd95, r.empty) for r in both] == [(1, 1, 0, Empty.BOTH)] * 2
+        assert [(r.dice, r.jaccard, r.hd95, r.surface_dice, r.empty) for r in both] == [(1, 1, 0, 1, Empty.BOTH)] * 2
         missed = score_case(none, full, CLASSES, spacing)
         assert [(r.dice, r.jaccard, r.hd95, r.empty) for r in missed] == [(0, 0, diagonal, Empty.PREDICTION)] * 2
         invented = score_case(full, none, CLASSES, spacing)
@@ -154,7 +166,7 @@ def test_one_case_has_no_width() -> None:
 
 def test_table(tmp_path: Path) -> None:
     path = tmp_path / "scores" / "test.csv"
-    write_scores(path, [CaseScore("a,b", "p", "organ", 2 / 3, 0.5, 12.25, empty=Empty.NEITHER)])
+    write_scores(path, [CaseScore("a,b", "p", "organ", 2 / 3, 0.5, 12.25, empty=Empty.NEITHER, surface_dice=0.9)])
     with open(path, newline="", encoding="utf-8") as file:
         [row] = csv.DictReader(file)
     assert row == {
@@ -166,6 +178,7 @@ def test_table(tmp_path: Path) -> None:
         "hd95": "12.250000",
         "unit": "mm",
         "empty": "neither",
+        "surface_dice": "0.900000",
     }
     assert [file.name for file in path.parent.iterdir()] == ["test.csv"]
 
