@@ -65,11 +65,7 @@ def _draw(
 
 def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
     """Stage II alone: of the final fit, or of a baseline, which has no synthetic pairs."""
-    synthetic = None
-    if phase is Phase.FINAL_FIT:
-        warped = trainer.warp(masks)
-        with torch.no_grad():
-            synthetic = (trainer.generator(warped), warped)
+    synthetic = trainer.synthesise(masks) if phase is Phase.FINAL_FIT and trainer.settings.synthetic else None
     wanted = phase is Phase.AUGMENT or (phase is Phase.FINAL_FIT and trainer.settings.augment_real)
     fitted, shown = _augmented(trainer, images, masks, wanted)
     losses = segmenter_step(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from genseg_monai.errors import UserError
 
-__all__ = ["BASELINES", "Phase", "Schedule", "Shares"]
+__all__ = ["BASELINES", "Decay", "Phase", "Schedule", "Shares"]
 
 
 class Phase(StrEnum):
@@ -35,9 +35,30 @@ class Phase(StrEnum):
 BASELINES = (Phase.PLAIN, Phase.AUGMENT)
 
 
+class Decay(StrEnum):
+    """How the segmenter's learning rate falls."""
+
+    COSINE = "cosine"
+    """Half a cosine, down to a hundredth."""
+    POLY = "poly"
+    """(1 - t)^0.9, down to nothing, as nnU-Net does."""
+
+
 @dataclass(frozen=True)
 class Shares:
-    """How the iterations of GenSeg itself are divided; the four numbers are relative weights.
+    """How the iterations of GenSeg itself are divided, and how the segmenter's learning rate falls over them.
+
+    Args:
+        warm_up: relative weight of that phase.
+        search: likewise.
+        fine_tune: likewise.
+        final_fit: likewise.
+        hold: share of the final fit that keeps the full rate, in [0, 1): a run without a search then follows the curve
+            of one that has it.
+        decay: how the rate falls afterwards.
+
+    Raises:
+        UserError: a weight is below 0, neither search nor final fit has any, or ``hold`` or ``decay`` is unknown.
 
     Example:
         >>> Shares(warm_up=1, search=2, fine_tune=0, final_fit=1).search
@@ -48,9 +69,16 @@ class Shares:
     search: float = 0.35
     fine_tune: float = 0.15
     final_fit: float = 0.35
+    hold: float = 0.0
+    decay: Decay | str = Decay.COSINE
 
     def __post_init__(self) -> None:
         weights = (self.warm_up, self.search, self.fine_tune, self.final_fit)
+        if not 0 <= self.hold < 1:
+            raise UserError("shares", f"wanted hold in [0, 1), got {self.hold}")
+        if self.decay not in list(Decay):
+            raise UserError("shares", f"wanted decay {' or '.join(Decay)}, got '{self.decay}'")
+        object.__setattr__(self, "decay", Decay(self.decay))
         if min(weights) < 0 or self.search + self.final_fit <= 0:
             raise UserError("shares", f"wanted four weights >= 0 with some search or final_fit, got {weights}")
 
@@ -58,6 +86,11 @@ class Shares:
 @dataclass(frozen=True)
 class Schedule:
     """The number of iterations of each phase.
+
+    Attributes:
+        steps: by phase.
+        hold: iterations of the final fit that keep the segmenter's full learning rate.
+        decay: how that rate falls afterwards.
 
     Example:
         >>> schedule = Schedule.from_total(100, Shares(1, 1, 1, 1), baselines=["plain"])
@@ -68,6 +101,8 @@ class Schedule:
     """
 
     steps: Mapping[Phase, int]
+    hold: int = 0
+    decay: Decay = Decay.COSINE
 
     @classmethod
     def from_total(cls, total: int, shares: Shares, baselines: Sequence[str] = ()) -> Schedule:
@@ -106,7 +141,7 @@ class Schedule:
             extra = steps[phase] - steps[Phase.SEARCH] - steps[Phase.FINAL_FIT]
             if steps[spare] > max(0, -extra):
                 steps[phase], steps[spare] = steps[phase] - extra, steps[spare] + extra
-        return cls(steps)
+        return cls(steps, round(shares.hold * steps[Phase.FINAL_FIT]), Decay(shares.decay))
 
     @property
     def total(self) -> int:
@@ -121,12 +156,11 @@ class Schedule:
     def shortened(self, search: int) -> Schedule:
         """Return the schedule whose search ends after ``search`` iterations; the baselines lose as many updates."""
         lost = self.steps[Phase.SEARCH] - search
-        return Schedule(
-            {
-                phase: steps - lost if phase is Phase.SEARCH or phase in BASELINES else steps
-                for phase, steps in self.steps.items()
-            }
-        )
+        shorter = {
+            phase: steps - lost if phase is Phase.SEARCH or phase in BASELINES else steps
+            for phase, steps in self.steps.items()
+        }
+        return replace(self, steps=shorter)
 
     def locate(self, iteration: int) -> tuple[Phase, int]:
         """Return the phase of a 0-based iteration and its number within that phase."""
@@ -137,15 +171,15 @@ class Schedule:
         raise IndexError(f"the run has {self.total} iterations")
 
     def segmenter_rate(self, phase: Phase, step: int, floor: float = 0.01) -> float:
-        """Return the factor on the segmenter's learning rate: constant in the loop, a cosine in the final fit.
+        """Return the factor on the segmenter's learning rate: constant in the loop, falling in the final fit.
 
         A baseline follows the same curve over its own updates.
         """
         if phase is Phase.SEARCH:
             return 1.0
-        looped = 0 if phase is Phase.FINAL_FIT else self.steps[Phase.SEARCH]
+        looped = self.hold if phase is Phase.FINAL_FIT else self.steps[Phase.SEARCH] + self.hold
         length = self.steps[phase] - looped
-        return _cosine(step - looped, length, floor)
+        return (_poly if self.decay is Decay.POLY else _cosine)(step - looped, length, floor)
 
     def generator_rate(self, phase: Phase, step: int, floor: float = 0.01) -> float:
         """Return the factor on the generator's learning rate: constant, then a cosine while it is fine-tuned."""
@@ -156,3 +190,7 @@ def _cosine(step: int, length: int, floor: float) -> float:
     if step < 0 or length <= 0:
         return 1.0
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(step / length, 1.0)))
+
+
+def _poly(step: int, length: int, floor: float) -> float:
+    return 1.0 if step < 0 or length <= 0 else (1 - min(step / length, 1.0)) ** 0.9

@@ -26,6 +26,7 @@ class LoopSettings:
         search_fraction: part of the training cases that stage III keeps for itself during the search.
         search_batch: cases a batch of stage III.
         augment_real: whether GenSeg's own real pairs are augmented as those of the baseline ``augment``.
+        synthetic: whether the final fit sees synthetic pairs at all; without them its batches are real pairs alone.
 
     Raises:
         UserError: naming the setting, what was wanted and what came.
@@ -45,6 +46,7 @@ class LoopSettings:
     search_fraction: float = 0.25
     search_batch: int = 4
     augment_real: bool = True
+    synthetic: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "baselines", tuple(self.baselines))

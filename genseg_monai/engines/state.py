@@ -6,6 +6,7 @@ The state holds tensors, plain numbers, strings and containers alone, so that it
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from genseg_monai._atomic import whole_file
 from genseg_monai.engines.random_state import capture_all, restore_all
-from genseg_monai.engines.schedule import Phase, Schedule
+from genseg_monai.engines.schedule import Phase
 from genseg_monai.engines.trainer import GenSegTrainer
 from genseg_monai.errors import UserError
 from genseg_monai.networks import Genotype
@@ -60,6 +61,7 @@ def take_state(trainer: GenSegTrainer) -> dict[str, Any]:
         "random": trainer.random.get_state(),
         "random_all": capture_all(),
         "engine": {name: _plain(getattr(trainer.state, name)) for name in _ENGINE},
+        **({} if trainer.pairs is None else {"pairs": trainer.pairs.state_dict()}),
     }
 
 
@@ -92,7 +94,11 @@ def load_state(trainer: GenSegTrainer, state: Mapping[str, Any]) -> None:
     players.initial = dict(state["initial"])
     players.trained = {Phase(name): dict(weights) for name, weights in state["trained"].items()}
     trainer.phase = None if state["phase"] is None else Phase(state["phase"])
-    trainer.schedule = Schedule({Phase(name): steps for name, steps in state["schedule"].items()})
+    trainer.schedule = replace(
+        trainer.schedule, steps={Phase(name): steps for name, steps in state["schedule"].items()}
+    )
+    if trainer.pairs is not None and "pairs" in state:
+        trainer.pairs.load_state_dict(state["pairs"])
     trainer.train_cases, trainer.search_cases = list(state["train_cases"]), list(state["search_cases"])
     for name, value in state["engine"].items():
         setattr(trainer.state, name, value)

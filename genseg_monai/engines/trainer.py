@@ -64,7 +64,8 @@ class GenSegTrainer(Trainer):
 
     The other arguments are those of `monai.engines.Trainer`. What a handler may look at: ``phase``, ``players``,
     ``genotype``, ``train_cases`` and ``search_cases`` (case numbers), and ``state.output`` with ``image``, ``label``,
-    ``pred``, ``loss``, ``synthetic`` and the losses by name.
+    ``pred``, ``loss``, ``synthetic`` and the losses by name. A handler may set ``pairs``, a `ResidentLoader` of ready
+    synthetic pairs: the final fit then draws those instead of asking the generator.
 
     Raises:
         UserError: when the cases cannot be split, or a setting is out of its range.
@@ -120,6 +121,7 @@ class GenSegTrainer(Trainer):
         self.random = torch.Generator(device=device).manual_seed(seed)
         self.classes = int(generator.in_channels)
         self.phase: Phase | None = None
+        self.pairs: ResidentLoader | None = None
         self.rehearsing = False
         self.search_scores: list[float] = []
         self.loader = train_data_loader
@@ -252,6 +254,15 @@ class GenSegTrainer(Trainer):
     def to_masks(self, labels: Tensor) -> Tensor:
         """Return one-hot masks ``B K H W [D]`` of class indices ``B 1 H W [D]``."""
         return one_hot(labels.long(), self.classes, dtype=self.loader.cases.images.dtype, dim=1)
+
+    def synthesise(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Return synthetic images ``B C H W [D]`` and their masks ``B K H W [D]``; no gradient passes."""
+        if self.pairs is not None:
+            batch = self.pairs.draw()
+            return batch[Keys.IMAGE], self.to_masks(batch[Keys.LABEL])
+        warped = self.warp(masks)
+        with torch.no_grad():
+            return self.generator(warped), warped
 
     def warp(self, masks: Tensor) -> Tensor:
         """Return A(M): the masks under fresh random affine maps, ``B K H W [D]``."""

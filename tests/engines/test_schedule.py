@@ -51,3 +51,25 @@ def test_wrong_settings_say_what_was_wanted():
         Schedule.from_total(3, Shares())
     with pytest.raises(UserError, match="weights >= 0"):
         Shares(search=-1)
+
+
+def test_a_run_without_search_follows_the_curve_of_one_with_it() -> None:
+    searched = Schedule.from_total(100, Shares(warm_up=0, search=40, fine_tune=0, final_fit=60))
+    alone = Schedule.from_total(100, Shares(warm_up=0, search=0, fine_tune=0, final_fit=100, hold=0.4))
+    rates = [searched.segmenter_rate(*searched.locate(i)) for i in range(100)]
+    assert [alone.segmenter_rate(*alone.locate(i)) for i in range(100)] == rates
+    assert rates[39] == rates[40] == 1.0
+    assert rates[-1] < 0.02
+
+
+def test_poly_decay_is_that_of_nnunet() -> None:
+    schedule = Schedule.from_total(50, Shares(warm_up=0, search=0, fine_tune=0, final_fit=1, decay="poly"))
+    rates = [schedule.segmenter_rate(Phase.FINAL_FIT, step) for step in range(50)]
+    assert rates == pytest.approx([(1 - step / 50) ** 0.9 for step in range(50)])
+
+
+def test_wrong_curves() -> None:
+    with pytest.raises(UserError, match=r"shares: wanted hold in \[0, 1\), got 1"):
+        Shares(hold=1)
+    with pytest.raises(UserError, match="shares: wanted decay cosine or poly, got 'linear'"):
+        Shares(decay="linear")
