@@ -9,6 +9,7 @@ import math
 import re
 import struct
 from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -41,9 +42,8 @@ class Fields:
 
     def raw(self, tag: int) -> bytes:
         """Return the bytes of a value; empty where there is none."""
-        if tag not in self._elements:
-            return b""
-        value = self._elements.get_item(tag).value
+        element: Any = self._elements.get_item(tag)  # None where there is none
+        value = b"" if element is None else element.value
         return value if isinstance(value, bytes) else b""
 
     def texts(self, tag: int) -> tuple[str, ...]:

@@ -170,7 +170,7 @@ def _parse(file: BinaryIO, path: Path, tags: list[int], limits: Limits) -> RawHe
 
 
 def _stop(tag: int, vr: str | None, length: int) -> bool:
-    return tag >= _FLOAT_PIXELS[0]
+    return int(tag) >= _FLOAT_PIXELS[0]  # as plain numbers: pydicom's own comparison takes ten times as long
 
 
 def _file_meta(file: BinaryIO) -> dict[int, str] | None:

@@ -194,19 +194,15 @@ def _stack(pairs: list[tuple[ImageHeader, Slice]], where: Path, tilt: Tilt, gaps
             )
         flat = plane_affine(np.array([1.0, 0, 0, 0, 1, 0]), spacing, np.zeros(3), np.array([0, 0, first.step or 1.0]))
         return Stack((0,), flat), False
-    normal = normal_of(first.orientation, where)
-    for plane in planes[1:]:
-        if plane.position is None or plane.orientation is None or plane.spacing is None:
-            raise SeriesError(where, SeriesFault.NO_POSITION, "wanted a position of every slice, got none for one")
-        if (
-            np.abs(plane.orientation - first.orientation).max() > 1e-3
-            or normal_of(plane.orientation, where) @ normal < 0
-        ):
-            raise SeriesError(
-                where, SeriesFault.MIXED_ORIENTATION, "wanted parallel slices, got several orientations in one series"
-            )
-        if not np.allclose(plane.spacing, first.spacing, rtol=1e-4):
-            raise SeriesError(where, SeriesFault.MIXED_SIZE, "wanted one pixel spacing, got several")
+    normal_of(first.orientation, where)  # proves that the directions are directions
+    if any(plane.position is None or plane.orientation is None or plane.spacing is None for plane in planes):
+        raise SeriesError(where, SeriesFault.NO_POSITION, "wanted a position of every slice, got none for one")
+    if np.abs(np.array([plane.orientation for plane in planes]) - first.orientation).max() > 1e-3:
+        raise SeriesError(
+            where, SeriesFault.MIXED_ORIENTATION, "wanted parallel slices, got several orientations in one series"
+        )
+    if not np.allclose([plane.spacing for plane in planes], first.spacing, rtol=1e-4):
+        raise SeriesError(where, SeriesFault.MIXED_SIZE, "wanted one pixel spacing, got several")
     positions = np.array([plane.position for plane in planes])
     stack = stack_slices(positions, first.orientation, spacing, first.step, where, tilt=tilt, gaps=gaps)
     return stack, True
