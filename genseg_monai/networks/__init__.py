@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from genseg_monai.networks.candidates import CandidateKind, CandidateSpec, SearchSpace, candidates, make_candidate
 from genseg_monai.networks.collapsing import collapse, embed, live_taps, window
+from genseg_monai.networks.cross_conv import CrossBlock, CrossConv
 from genseg_monai.networks.deeplab import DeepLabV3Plus
 from genseg_monai.networks.discriminator import PatchDiscriminator
 from genseg_monai.networks.generator import DiscreteGenerator, SearchableGenerator, generator_depth
 from genseg_monai.networks.genotype import Genotype
 from genseg_monai.networks.mixed_conv import MixedConv
 from genseg_monai.networks.segmenters import PadToFit, Segmenter, make_segmenter
+from genseg_monai.networks.universeg import UniverSeg
 
 __all__ = [
     "CandidateKind",
     "CandidateSpec",
+    "CrossBlock",
+    "CrossConv",
     "DeepLabV3Plus",
     "DiscreteGenerator",
     "Genotype",
@@ -23,6 +27,7 @@ __all__ = [
     "SearchSpace",
     "SearchableGenerator",
     "Segmenter",
+    "UniverSeg",
     "candidates",
     "collapse",
     "embed",
