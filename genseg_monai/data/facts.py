@@ -10,6 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 from tqdm import tqdm
 
 from genseg_monai.data.read import CaseReader, LabelReader
@@ -101,25 +102,25 @@ def look_at(case: Mapping[str, Any]) -> CaseFacts:
     """Read the image and, if it has one, the label of a case. What cannot be read ends up in `errors`.
 
     Args:
-        case: a dictionary with `image` and perhaps `label` and `case`; paths.
+        case: a dictionary with `image` and perhaps `label` and `case`; paths, or arrays C H W [D].
     """
     image = case["image"]
-    first = str(image[0] if isinstance(image, list | tuple) else image)
+    first = _name(image[0] if isinstance(image, list | tuple) else image)
     facts: dict[str, Any] = {"case": str(case.get("case", first)), "image": first}
     errors: list[UserError] = []
     array: npt.NDArray[Any] | None = None
     reader, label_reader = CaseReader(), LabelReader()
     try:
-        array, meta = reader.get_data(reader.read(image))
+        array, meta = _read(reader, image)
     except UserError as error:
         errors.append(error)
     else:
         facts |= _of_image(array, meta)
     if case.get("label") is not None:
-        facts["label"] = str(case["label"])
+        facts["label"] = _name(case["label"])
         facts["lossy"] = facts["label"].lower().endswith((".jpg", ".jpeg"))
         try:
-            label, label_meta = label_reader.get_data(label_reader.read(case["label"]))
+            label, label_meta = _read(label_reader, case["label"])
         except UserError as error:
             errors.append(error)
         else:
@@ -132,6 +133,17 @@ def look_at(case: Mapping[str, Any]) -> CaseFacts:
                 if array.shape[1:] == label.shape[1:]:
                     facts["foreground"] = _sample(array[:, label[0] != label.min()])
     return CaseFacts(**facts, errors=tuple(errors))
+
+
+def _read(reader: CaseReader, value: Any) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+    """Read a file; an array in memory is as it is, with the affine it knows."""
+    if isinstance(value, np.ndarray | Tensor):
+        return np.asarray(value), {"affine": np.asarray(getattr(value, "affine", np.eye(4)), dtype=np.float64)}
+    return reader.get_data(reader.read(value))
+
+
+def _name(value: Any) -> str:
+    return "array" if isinstance(value, np.ndarray | Tensor) else str(value)
 
 
 def _of_image(array: npt.NDArray[Any], meta: Mapping[str, Any]) -> dict[str, Any]:

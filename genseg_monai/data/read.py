@@ -24,11 +24,11 @@ from PIL import Image, ImageOps
 
 from genseg_monai.data.paths import is_dicom, is_nifti, is_picture
 from genseg_monai.errors import UserError
+from genseg_monai.transforms.one_channel import LUMINANCE
 
 __all__ = ["CaseReader", "LabelReader"]
 
 _Array = npt.NDArray[Any]
-_LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow turns colour into grey
 _GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 _SAME_GRID = 1e-3  # mm: affines of channels that differ less are the same grid
 
@@ -131,7 +131,7 @@ class CaseReader(ImageReader):
         if len(array) == 1:
             return np.repeat(array, self.channels, axis=0)
         if self.channels == 1 and len(array) == 3:
-            grey = np.tensordot(_LUMINANCE, array, 1)
+            grey = np.tensordot(LUMINANCE, array, 1)
             whole = np.issubdtype(array.dtype, np.integer)
             return (np.rint(grey) if whole else grey).astype(array.dtype)[None]
         raise UserError(path, f"wanted {self.channels} channels, got {len(array)}; convert the picture")

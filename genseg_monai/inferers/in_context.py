@@ -1,0 +1,192 @@
+"""Segment by examples: a network that is shown labelled images (the supports) beside the image (the query).
+
+UniverSeg (Butoi et al., ICCV 2023, arXiv 2304.06131) segments one label a pass. Here, as in its section 3.4, several
+draws of supports are averaged. Beyond it: the supports most like the query are taken where there are more than fit;
+each member of the ensemble sees query and supports flipped, turned and scaled alike, which is a task of its own; the
+passes of several classes are joined by a softmax with the background at logit 0, so that one class gives
+the sigmoid of its pass; a class that no chosen support shows is taken to be absent, without a pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor, nn
+
+from genseg_monai.inferers.support_set import SupportSet
+from genseg_monai.transforms.batch_augment import warp_images
+from genseg_monai.transforms.mask_warp import Warp, identity_warp
+
+__all__ = ["InContextSettings", "SupportChoice", "in_context"]
+
+_ABSENT = -20.0  # logit of a class that no chosen support shows
+
+
+class SupportChoice(StrEnum):
+    """Which supports are taken where there are more than fit."""
+
+    SIMILAR = "similar"
+    """The first member sees those most like the query, each other one a draw from twice as many."""
+    RANDOM = "random"
+    """Each member sees a draw from all."""
+
+
+@dataclass(frozen=True)
+class InContextSettings:
+    """How an image is segmented by examples.
+
+    Args:
+        support_size: supports of a pass, at most; UniverSeg was trained with up to 64.
+        ensemble: passes whose results are averaged.
+        choice: which supports are taken.
+        augment: whether the members after the first are flipped, turned and scaled. Without it, and with no
+            more supports than fit, all members would be equal and there is one.
+        flip: probability of a mirror image along each axis, in [0, 1].
+        rotate: largest angle, degrees.
+        scale: largest change of size, as a share.
+        pairs_at_once: supports in memory at once, about 18 MB each at 128 x 128; a pass has at least its own.
+        seed: of the draws.
+
+    Raises:
+        ValueError: a number is out of range.
+
+    Example:
+        >>> InContextSettings(support_size=16).choice
+        <SupportChoice.SIMILAR: 'similar'>
+    """
+
+    support_size: int = 40
+    ensemble: int = 8
+    choice: SupportChoice | str = SupportChoice.SIMILAR
+    augment: bool = True
+    flip: float = 0.5
+    rotate: float = 10.0
+    scale: float = 0.1
+    pairs_at_once: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that mean nothing."""
+        for name in ("support_size", "ensemble", "pairs_at_once"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: wanted 1 or more, got {getattr(self, name)}")
+        if self.choice not in list(SupportChoice):
+            raise ValueError(f"choice: wanted {' or '.join(SupportChoice)}, got {self.choice!r}")
+        for name, most in (("flip", 1.0), ("rotate", 180.0), ("scale", 0.9)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: wanted 0 to {most:g}, got {getattr(self, name)}")
+
+
+@torch.inference_mode()
+def in_context(
+    network: nn.Module,
+    query: Tensor,
+    supports: SupportSet,
+    settings: InContextSettings | None = None,
+    position: float | None = None,
+) -> Tensor:
+    """Segment one plane.
+
+    Args:
+        network: query ``B 1 H W``, support images and labels ``B S 1 H W`` -> logits ``B 1 H W``.
+        query: 1 H W in [0, 1], of the size of the supports.
+        supports: labelled planes of K classes.
+        settings: how.
+        position: where the plane lies in its volume, in [0, 1]; None for a picture.
+
+    Returns:
+        K H W, probabilities that sum to one over K.
+
+    Example:
+        >>> class Mean(nn.Module):  # where most supports have the label
+        ...     def forward(self, query, images, labels):
+        ...         return 20 * labels.mean(1) - 10
+        >>> supports = SupportSet(torch.rand(3, 1, 8, 8), torch.ones(3, 1, 8, 8, dtype=torch.uint8), ("", "organ"))
+        >>> in_context(Mean(), torch.rand(1, 8, 8), supports).argmax(0).sum()
+        tensor(64)
+    """
+    settings = settings or InContextSettings()
+    draws = draw_supports(query, supports, settings, position)
+    warp = draw_moves(len(draws), settings)
+    at_once = max(1, settings.pairs_at_once // draws.shape[1])
+    total, seen = query.new_zeros(len(supports.classes) - 1, *query.shape[1:]), torch.zeros_like(query)
+    for start in range(0, len(draws), at_once):
+        some = slice(start, start + at_once)
+        objects, inside = _members(network, query, supports, draws[some], _some(warp, some))
+        total, seen = total + objects.sum(0), seen + inside.sum(0)
+    # the mean over the members that see a pixel; the first sees all
+    objects = total / seen
+    return torch.cat([1 - objects.sum(0, keepdim=True), objects])
+
+
+def draw_supports(query: Tensor, supports: SupportSet, settings: InContextSettings, position: float | None) -> Tensor:
+    """Return the supports of each member of the ensemble, M S; the draws of one query hang on nothing but the seed."""
+    count, size = len(supports), min(settings.support_size, len(supports))
+    members = settings.ensemble if settings.augment or count > size else 1
+    random = torch.Generator().manual_seed(settings.seed)
+    if count == size:
+        return repeat(torch.arange(count), "S -> M S", M=members)
+    if settings.choice == SupportChoice.RANDOM:
+        return torch.stack([torch.randperm(count, generator=random)[:size] for _ in range(members)])
+    places = None if position is None else torch.tensor([position])
+    order = supports.distances(query[None], places)[0].argsort(stable=True).cpu()
+    near = order[: 2 * size]
+    others = [near[torch.randperm(len(near), generator=random)[:size]] for _ in range(members - 1)]
+    return torch.stack([order[:size], *others])
+
+
+def draw_moves(members: int, settings: InContextSettings) -> Warp | None:
+    """Return how each member is moved, the first not at all; None where none is."""
+    if not settings.augment or members == 1:
+        return None
+    random = torch.Generator().manual_seed(settings.seed + 1)
+    warp = identity_warp(members, 2)
+    flip = torch.where(torch.rand(members, 2, generator=random) < settings.flip, -1.0, 1.0)
+    turn = (2 * torch.rand(members, 1, generator=random) - 1) * torch.pi / 180 * settings.rotate
+    scale = (1 + settings.scale) ** (2 * torch.rand(members, 1, generator=random) - 1)
+    flip[0], turn[0], scale[0] = 1, 0, 1
+    return replace(warp, flip=flip, rotate=turn, scale=scale.expand(-1, 2).contiguous())
+
+
+def undo(warp: Warp) -> Warp:
+    """Return the move back: a mirror image turns the other way, so its turn is undone by the same one."""
+    return replace(warp, rotate=-warp.rotate * warp.flip.prod(1, keepdim=True), scale=1 / warp.scale)
+
+
+def _some(warp: Warp | None, some: slice) -> Warp | None:
+    if warp is None:
+        return None
+    return Warp(*(getattr(warp, name)[some] for name in ("flip", "pad", "scale", "translate", "rotate", "shear")))
+
+
+def _members(
+    network: nn.Module, query: Tensor, supports: SupportSet, draws: Tensor, warp: Warp | None
+) -> tuple[Tensor, Tensor]:
+    """Return the probabilities of the objects of each member, M K-1 H W, and which pixels it sees, M 1 H W."""
+    draws = draws.to(supports.images.device)
+    queries = repeat(query, "1 H W -> M 1 H W", M=len(draws)).float()
+    images = rearrange(supports.images[draws], "M S 1 H W -> M S H W").float()
+    labels = rearrange(supports.labels[draws], "M S 1 H W -> M S H W")
+    seen = torch.ones_like(queries)
+    if warp is not None:
+        queries, images = warp_images(queries, warp), warp_images(images, warp)
+    logits = queries.new_full((len(draws), len(supports.classes), *query.shape[1:]), _ABSENT)
+    logits[:, 0] = 0
+    for index in range(1, len(supports.classes)):
+        masks = (labels == index).float()
+        shown = masks.flatten(1).any(1)
+        if not shown.any():
+            continue
+        if warp is not None:
+            masks = warp_images(masks, warp, "zeros").clamp(0, 1)
+        told = network(queries[shown], images[shown, :, None].clamp(0, 1), masks[shown, :, None])
+        logits[shown, index] = told[:, 0].float()
+    # p_k = exp(l_k) / sum_j exp(l_j) with l_0 = 0: one class gives the sigmoid of its logit
+    objects = logits.softmax(1)[:, 1:]
+    if warp is None:
+        return objects, seen
+    back = undo(warp)
+    return warp_images(objects, back, "zeros"), warp_images(seen, back, "zeros")

@@ -1,0 +1,86 @@
+"""Segmenting by examples as a MONAI inferer: whole pictures and volumes, at the size they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from genseg_monai.inferers.in_context import InContextSettings, in_context
+from genseg_monai.inferers.support_cases import Supports
+from genseg_monai.transforms.planes import from_planes, plane_spacing, to_planes
+
+__all__ = ["InContextInferer"]
+
+
+class InContextInferer(Inferer):
+    """Segment pictures and volumes by labelled planes; a volume plane by plane along the axis of the supports.
+
+    Args:
+        supports: what `read_supports` gave.
+        settings: how a plane is segmented.
+
+    Example:
+        >>> from genseg_monai.inferers.support_set import SupportSet
+        >>> from genseg_monai.transforms.planes import PlaneGrid
+        >>> planes = SupportSet(torch.rand(3, 1, 8, 8), torch.ones(3, 1, 8, 8, dtype=torch.uint8), ("", "organ"))
+        >>> inferer = InContextInferer(Supports(planes, PlaneGrid(8), axis=None))
+        >>> network = lambda query, images, labels: 20 * labels.mean(1) - 10
+        >>> inferer(torch.rand(2, 1, 20, 30), network).shape
+        torch.Size([2, 2, 20, 30])
+    """
+
+    def __init__(self, supports: Supports, settings: InContextSettings | None = None) -> None:
+        super().__init__()
+        self.supports, self.settings = supports, settings or InContextSettings()
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor] | nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        """Segment a batch.
+
+        Args:
+            inputs: B 1 H W, or B 1 X Y Z in RAS, in [0, 1]; a `MetaTensor` tells the spacing.
+            network: query, support images, support labels -> logits; see `in_context`.
+            args: for the form of MONAI's inferers; nothing.
+            kwargs: for the form of MONAI's inferers; nothing.
+
+        Returns:
+            B K H W [D], probabilities, on the grid of the inputs.
+
+        Raises:
+            ValueError: pictures, and the supports are volumes, or the reverse.
+        """
+        axis = self.supports.axis
+        if inputs.ndim != (4 if axis is None else 5) or inputs.shape[1] != 1:
+            raise ValueError(f"wanted B 1 {'H W' if axis is None else 'X Y Z'}, got {tuple(inputs.shape)}")
+        affines = _affines(inputs)
+        values = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        return torch.stack([self._segment(one, affine, network) for one, affine in zip(values, affines, strict=True)])
+
+    def _segment(self, image: Tensor, affine: np.ndarray, network: Any) -> Tensor:
+        """Segment one image, 1 H W [D]."""
+        planes, grid, axis = self.supports.planes.to(image.device), self.supports.grid, self.supports.axis
+        stack = to_planes(image, axis)[:, 0]
+        fit = grid.fit(stack.shape[1:], plane_spacing(affine, axis))
+        queries = grid.images(stack, fit)
+        found = []
+        for i in tqdm(range(len(queries)), desc="planes", disable=None if len(queries) > 1 else True, leave=False):
+            place = None if axis is None else (i + 0.5) / len(queries)
+            told = in_context(network, queries[i : i + 1], planes, self.settings, place)
+            found.append(grid.back(told, fit))
+        return from_planes(torch.stack(found), axis)
+
+
+def _affines(inputs: Tensor) -> np.ndarray:
+    """Return B 4 4: the affines of a batch; the unit matrix where it knows none."""
+    if not isinstance(inputs, MetaTensor):
+        return np.tile(np.eye(4), (len(inputs), 1, 1))
+    affine = np.asarray(inputs.affine.cpu(), dtype=np.float64)
+    affine = affine if affine.ndim == 3 else rearrange(affine, "I J -> 1 I J")
+    return np.broadcast_to(affine, (len(inputs), *affine.shape[1:]))
