@@ -33,6 +33,8 @@ class Segmenter(StrEnum):
     """MONAI's SegResNet, 32 filters. Any size: pads."""
     DYNUNET = "dynunet"
     """MONAI's DynUNet, as nnU-Net would lay it out for cubic voxels. Any size: pads."""
+    DYNUNET_DEEP = "dynunet_deep"
+    """The same, supervised at every depth but the two lowest: in training `B S K H W [D]`, S outputs, finest first."""
 
 
 class PadToFit(nn.Module):
@@ -62,7 +64,8 @@ class PadToFit(nn.Module):
             # F.pad wants the last axis first
             padding = [0, max(self.smallest - side, -side % self.multiple)] + padding
         logits = self.network(F.pad(image, padding, mode="replicate"))
-        for axis in range(2, image.ndim):
+        # counted from the end: a network that is supervised at several depths has one more axis before
+        for axis in range(2 - image.ndim, 0):
             logits = logits.narrow(axis, 0, image.shape[axis])
         return logits
 
@@ -148,12 +151,16 @@ def _segresnet(channels: dict, settings: dict, image_size: Sequence[int] | None)
     return PadToFit(network, multiple=multiple, smallest=multiple)
 
 
+def _halvings(channels: dict, image_size: Sequence[int] | None) -> int:
+    """Return how often a DynUNet halves: as nnU-Net, while 4 voxels are left, at most 7 (2D) or 5 (3D) times."""
+    if image_size is None:
+        return 4
+    return max(2, min(min(image_size).bit_length() - 3, 7 if channels["spatial_dims"] == 2 else 5))
+
+
 def _dynunet(channels: dict, settings: dict, image_size: Sequence[int] | None) -> nn.Module:
     settings = {"act_name" if name == "act" else name: value for name, value in settings.items()}
-    # as nnU-Net: halve while 4 voxels are left, at most 7 (2D) or 5 (3D) times
-    halvings = 4
-    if image_size is not None:
-        halvings = max(2, min(min(image_size).bit_length() - 3, 7 if channels["spatial_dims"] == 2 else 5))
+    halvings = _halvings(channels, image_size)
     layout = {
         "kernel_size": [3] * (halvings + 1),
         "strides": [1] + [2] * halvings,
@@ -163,6 +170,11 @@ def _dynunet(channels: dict, settings: dict, image_size: Sequence[int] | None) -
     return PadToFit(network, multiple=2**halvings, smallest=2 ** (halvings + 1))
 
 
+def _dynunet_deep(channels: dict, settings: dict, image_size: Sequence[int] | None) -> nn.Module:
+    halvings = _halvings(channels, image_size)
+    return _dynunet(channels, {"deep_supervision": True, "deep_supr_num": max(1, halvings - 2)} | settings, image_size)
+
+
 _MAKERS = {
     Segmenter.UNET: _unet,
     Segmenter.UNET_SMALL: _unet_small,
@@ -170,4 +182,5 @@ _MAKERS = {
     Segmenter.SWIN_UNETR: _swin_unetr,
     Segmenter.SEGRESNET: _segresnet,
     Segmenter.DYNUNET: _dynunet,
+    Segmenter.DYNUNET_DEEP: _dynunet_deep,
 }

@@ -58,6 +58,13 @@ class TestDynUNet(SegmenterTests):
     shapes: ClassVar[list[Shape]] = [(2, 3, 2, (47, 33)), (3, 1, 3, (17, 16, 21))]
 
 
+class TestDynUNetDeep(SegmenterTests):
+    name = "dynunet_deep"
+    scriptable = False  # MONAI's own is not, once it is supervised at several depths
+    settings: ClassVar[dict] = {"filters": [4] * 8}
+    shapes: ClassVar[list[Shape]] = [(2, 3, 2, (47, 33))]
+
+
 def dynunet_strides(dims: int, size: tuple[int, ...]) -> list[int]:
     """Return the strides that the factory chooses, one a level."""
     network = make_segmenter("dynunet", spatial_dims=dims, in_channels=1, out_channels=2, image_size=size)
