@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from einops import rearrange
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
@@ -19,6 +20,7 @@ from genseg_monai.dicom.scan import scan_folder
 from genseg_monai.dicom.segmentation import missing_uids, write_seg
 from genseg_monai.dicom.series import read_series
 from genseg_monai.errors import UserError
+from genseg_monai.metrics.calibration import temper
 from genseg_monai.transforms.save import file_name
 
 __all__ = ["SaveSegd", "SegKind", "check_series"]
@@ -47,6 +49,7 @@ class SaveSegd(MapTransform):
         kind: binary or fractional.
         codes: what the classes mean, as `load_codes` takes it; None for the built-in codes.
         overwrite: whether a file of an earlier run may be replaced; an image never is.
+        temperature: that makes the probabilities honest, see `genseg_monai.metrics.calibration`; 1 leaves them.
 
     Raises:
         UserError: a case is no DICOM series, or has no UIDs to refer to; told before anything is predicted.
@@ -65,8 +68,10 @@ class SaveSegd(MapTransform):
         kind: SegKind | str = SegKind.BINARY,
         codes: Mapping[str, Any] | str | None = None,
         overwrite: bool = False,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(keys)
+        self.temperature = temperature
         if kind not in list(SegKind):
             raise UserError("dicom_seg", f"wanted {' or '.join(SegKind)}, got {kind!r}")
         self.kind = SegKind(kind)
@@ -86,8 +91,10 @@ class SaveSegd(MapTransform):
                 raise UserError(path, "wanted to write the SEG, an image is there; choose another output folder")
             if path.exists() and not self.overwrite:
                 raise UserError(path, "wanted to write the SEG, a file is there; choose another output folder")
-            values = _on_slices(case[key])
             fractional = self.kind is SegKind.FRACTIONAL
+            values = _on_slices(
+                temper(torch.as_tensor(case[key]), self.temperature, dim=0) if fractional else case[key]
+            )
             mask = values.clip(0, 1) if fractional else values.argmax(axis=0).astype(np.uint8)
             write_seg(mask, series, self.classes, path, fractional=fractional, meanings=self.meanings)
         return case

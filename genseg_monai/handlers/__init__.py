@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from genseg_monai.handlers.architecture_log import ArchitectureLog
 from genseg_monai.handlers.artefacts import BundleWriter, Forecast, RunRecord
+from genseg_monai.handlers.calibration import CalibrationWriter
 from genseg_monai.handlers.case_scores import CaseScores
 from genseg_monai.handlers.checkpoint import Checkpointer, Resume, StopOnDivergence, TrainingDiverged
 from genseg_monai.handlers.early_stop import EarlyStopSearch
@@ -14,10 +15,12 @@ from genseg_monai.handlers.output import scalars
 from genseg_monai.handlers.panel import SamplePanel
 from genseg_monai.handlers.progress import Progress
 from genseg_monai.handlers.run_log import RunLog
+from genseg_monai.handlers.snapshots import Snapshots
 
 __all__ = [
     "ArchitectureLog",
     "BundleWriter",
+    "CalibrationWriter",
     "CaseScores",
     "Checkpointer",
     "EarlyStopSearch",
@@ -30,6 +33,7 @@ __all__ = [
     "RunLog",
     "RunRecord",
     "SamplePanel",
+    "Snapshots",
     "StopOnDivergence",
     "TrainingDiverged",
     "run_summary",

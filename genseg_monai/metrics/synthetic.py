@@ -13,7 +13,7 @@ no proof of anonymity.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +66,7 @@ def thumbnails(images: Tensor, size: int = 32) -> Tensor:
     sides = images.shape[2:]
     shrink = min(1.0, size / max(sides))
     small = [max(1, round(side * shrink)) for side in sides]
-    pool = F.adaptive_avg_pool2d if len(sides) == 2 else F.adaptive_avg_pool3d
+    pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if len(sides) == 2 else F.adaptive_avg_pool3d
     return pool(images.float(), small).flatten(1)
 
 

@@ -103,19 +103,30 @@ class SaveMaskd(SaveImaged):
         for key in self.key_iterator(case):
             meta = _meta_of(case, key, self.image_key)
             source = _source(meta)
-            stem = file_name(str(case.get("case") or stem_of(source)))
-            mask = _indices(case[key], source, meta)
+            mask = self.voxels(_on_grid(case[key], source, meta), source)
             picture = source.lower().endswith(_PICTURES) and mask.ndim == 2
-            path = self.output_dir / f"{stem}{self.postfix}{'.png' if picture else '.nii.gz'}"
+            path = self.output_dir / f"{self.stem(case, key)}{self.postfix}{'.png' if picture else '.nii.gz'}"
             self._claim(path, source)
             with whole_file(path) as temporary:
                 if picture:
-                    Image.fromarray(mask).save(temporary)
+                    Image.fromarray(self.pixels(mask)).save(temporary)
                 else:
                     given = case[key].affine if isinstance(case[key], MetaTensor) else meta.get("affine", np.eye(4))
                     _write_nifti(_stored(mask, source), to_affine_nd(3, convert_to_numpy(given)), temporary)
             _log.debug("wrote %s", path)
         return case
+
+    def stem(self, case: Mapping[Hashable, Any], key: Hashable) -> str:
+        """Return what the files of a case are called by."""
+        return file_name(str(case.get("case") or stem_of(_source(_meta_of(case, key, self.image_key)))))
+
+    def voxels(self, values: np.ndarray, source: str) -> np.ndarray:
+        """Return what a volume holds, H W [D], of ``1 H W [D]``."""
+        return _indices(values, source)
+
+    def pixels(self, values: np.ndarray) -> np.ndarray:
+        """Return what a picture holds, H W of uint8, of `voxels`."""
+        return values
 
     def _claim(self, path: Path, source: str) -> None:
         """Refuse a file that is another's."""
@@ -147,20 +158,25 @@ def _source(meta: Mapping[str, Any]) -> str:
     return str(source if isinstance(source, str | os.PathLike) else list(source)[0])
 
 
-def _indices(mask: Any, source: str, meta: Mapping[str, Any]) -> np.ndarray:
-    """Return the mask as H W [D], uint8."""
-    values = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
+def _on_grid(given: Any, source: str, meta: Mapping[str, Any]) -> np.ndarray:
+    """Return values as they are, 1 H W [D], if they lie on the grid of the image."""
+    values = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
     if values.ndim not in (3, 4) or len(values) != 1:
         raise UserError(source, f"wanted a mask of one channel, 1 H W [D], got {values.shape}; take its argmax first")
-    with np.errstate(invalid="ignore"):  # what is no number becomes one, and is found by the next line
-        indices = values.astype(np.uint8)
-    if not np.array_equal(indices, values):
-        raise UserError(source, "wanted class indices 0 to 255, got other values; take the argmax first")
     size = tuple(int(n) for n in np.atleast_1d(np.asarray(meta.get("spatial_shape", values.shape[1:]))))
     if size != values.shape[1:]:
         raise UserError(
             source, f"wanted a mask of the size of the image, {size}, got {values.shape[1:]}; invert it first"
         )
+    return values
+
+
+def _indices(values: np.ndarray, source: str) -> np.ndarray:
+    """Return a mask 1 H W [D] as H W [D], uint8."""
+    with np.errstate(invalid="ignore"):  # what is no number becomes one, and is found by the next line
+        indices = values.astype(np.uint8)
+    if not np.array_equal(indices, values):
+        raise UserError(source, "wanted class indices 0 to 255, got other values; take the argmax first")
     return rearrange(indices, "1 ... -> ...")
 
 
@@ -177,7 +193,7 @@ def _is_nifti(source: str) -> bool:
 
 def _write_nifti(mask: np.ndarray, affine: np.ndarray, path: Path) -> None:
     """Write a volume; its affine in both forms NIfTI has, since readers prefer one or the other."""
-    volume = NibabelWriter.create_backend_obj(mask, affine=affine, dtype=np.uint8)
+    volume = NibabelWriter.create_backend_obj(mask, affine=affine, dtype=mask.dtype)
     volume.set_sform(affine, code=1)
     volume.set_qform(affine, code=1)
     volume.header.set_xyzt_units("mm")
