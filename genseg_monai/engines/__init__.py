@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from genseg_monai.engines.bundle_folder import locate_bundle, merged_config, write_bundle
+from genseg_monai.engines.bundle_segmenter import BundleSegmenter, current_plan
 from genseg_monai.engines.estimate import Estimate, measure
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.schedule import Phase, Schedule, Shares
@@ -11,6 +12,7 @@ from genseg_monai.engines.state import load_state, take_state
 from genseg_monai.engines.trainer import GenSegTrainer
 
 __all__ = [
+    "BundleSegmenter",
     "Estimate",
     "GenSegTrainer",
     "LoopSettings",
@@ -18,6 +20,7 @@ __all__ = [
     "Schedule",
     "Shares",
     "StageEvents",
+    "current_plan",
     "load_state",
     "locate_bundle",
     "measure",

@@ -33,7 +33,9 @@ _PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "nibabel", "pydicom")
 
 
 class BundleWriter:
-    """Write configs when the run starts and weights when they are ready.
+    """Write configs when the run starts and weights when they are ready; in place, both when they are ready.
+
+    Where a bundle is trained in place its old weights may be in use meanwhile, so config and weights change together.
 
     ``models/model.pt`` (the segmenter), ``models/generator/generator.pt`` and ``models/baselines/NAME.pt``.
 
@@ -60,8 +62,16 @@ class BundleWriter:
 
     def attach(self, engine: Engine) -> None:
         """Register with a `GenSegTrainer`."""
-        engine.add_event_handler(Events.STARTED, self._configs)
+        engine.add_event_handler(Events.STARTED, self._configs_early)
         engine.add_event_handler(StageEvents.PHASE_COMPLETED, self._weights)
+
+    def _configs_early(self, engine: Any) -> None:
+        if not self._in_place:
+            self._configs(engine)
+
+    @property
+    def _in_place(self) -> bool:
+        return self.root.resolve() == Path(self.source).resolve()
 
     def _configs(self, engine: Any) -> None:
         # the length that a budget has become: without a checkpoint, a resumed run finds it here
@@ -71,6 +81,8 @@ class BundleWriter:
     def _weights(self, engine: Any) -> None:
         models, players = self.root / "models", engine.players
         if engine.phase is Phase.FINAL_FIT:
+            if self._in_place:
+                self._configs(engine)
             save_file(players.network.state_dict(), models / "model.pt")
             save_generator(models / "generator", players.generator, players.genotype, self.generator_shape)
             logger.info("wrote %s", models / "model.pt")

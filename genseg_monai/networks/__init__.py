@@ -11,6 +11,7 @@ from genseg_monai.networks.generator import DiscreteGenerator, SearchableGenerat
 from genseg_monai.networks.genotype import Genotype
 from genseg_monai.networks.mixed_conv import MixedConv
 from genseg_monai.networks.segmenters import PadToFit, Segmenter, make_segmenter
+from genseg_monai.networks.warm_start import warm_startable
 from genseg_monai.networks.universeg import UniverSeg
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "live_taps",
     "make_candidate",
     "make_segmenter",
+    "warm_startable",
     "window",
 ]
