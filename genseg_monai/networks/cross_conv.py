@@ -7,12 +7,24 @@ supports, so that no query is copied beside each support; 2D and 3D; supports ma
 
 from __future__ import annotations
 
+import itertools
+
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
-__all__ = ["CrossBlock", "CrossConv", "activate", "convolve", "interact", "weighted_mean"]
+__all__ = [
+    "CrossBlock",
+    "CrossConv",
+    "activate",
+    "compose",
+    "convolve",
+    "interact",
+    "neighbours",
+    "weighted_mean",
+]
 
 _SLOPE = 0.01  # of the leaky ReLU
 
@@ -47,8 +59,44 @@ def interact(query_half: Tensor, supports: tuple[Tensor, ...], weight: Tensor) -
         z `(B S) Co H W [D]`.
     """
     z = convolve(supports, weight)
-    z.unflatten(0, (len(query_half), -1)).add_(query_half[:, None])
-    return z
+    if len(query_half) == 1:
+        return z.add_(query_half)
+    # out of place: autograd would copy the whole of z to track a change of a view
+    return (z.unflatten(0, (len(query_half), -1)) + query_half[:, None]).flatten(0, 1)
+
+
+def neighbours(supports: Tensor) -> Tensor:
+    """Return each voxel's neighbours, 3 a side and zero outside, as channels: `N (C 3 3 [3]) H W [D]`."""
+    sides = supports.shape[2:]
+    padded = F.pad(supports, [1, 1] * len(sides)).movedim(1, -1)
+    shifts = itertools.product(range(3), repeat=len(sides))
+    shifted = [
+        padded[(slice(None), *(slice(start, start + side) for start, side in zip(shift, sides, strict=True)))]
+        for shift in shifts
+    ]
+    return torch.stack(shifted, dim=-1).flatten(-2).movedim(-1, 1)
+
+
+def compose(first: Tensor, second: Tensor) -> Tensor:
+    """Return W such that conv(neighbours(s), W) = conv(conv(s, first), second), image borders included.
+
+    Where s has few channels, the one convolution is cheaper than the two, and what lies between is never held.
+
+    Args:
+        first: weight `M C 3 3 [3]`.
+        second: weight `O M 3 3 [3]`.
+
+    Returns:
+        Weight `O (C 3 3 [3]) 3 3 [3]`.
+
+    Example:
+        >>> import torch
+        >>> image, first, second = torch.rand(1, 2, 9, 9), torch.rand(8, 2, 3, 3), torch.rand(4, 8, 3, 3)
+        >>> once, twice = convolve((neighbours(image),), compose(first, second)), convolve((image,), first)
+        >>> torch.allclose(once, convolve((twice,), second), rtol=1e-4)
+        True
+    """
+    return torch.tensordot(second, first.flatten(1), dims=([1], [0])).movedim(-1, 1)
 
 
 def activate(values: Tensor) -> Tensor:

@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from genseg_monai.errors import UserError
-from genseg_monai.networks.cross_conv import CrossBlock, activate, convolve, interact, weighted_mean
+from genseg_monai.networks.cross_conv import (
+    CrossBlock,
+    activate,
+    compose,
+    convolve,
+    interact,
+    neighbours,
+    weighted_mean,
+)
 from genseg_monai.networks.support_checks import check_ranges, check_shapes
 
 __all__ = ["UniverSeg"]
@@ -205,25 +213,35 @@ class UniverSeg(nn.Module):
         support_weight, conv = block.cross.support_weight, block.support_conv
         weight, bias = conv.weight, conv.bias
 
-        def through(half: Tensor, share: Tensor, *parts: Tensor) -> tuple[Tensor | None, list[Stage]]:
-            z = interact(half, self._join(parts), support_weight)
+        half = block.cross.query_half(*self._join(streams.query))
+        # both convolutions of raw supports in one: conv(conv_q(q) + conv_s(s)) = conv(conv_q(q)) + W neighbours(s)
+        narrow = not self.cross_activation and support_weight[0].numel() < len(support_weight)
+        composed = compose(support_weight, weight) if narrow else support_weight
+        start = convolve((half,), weight, bias) if narrow else half
+
+        def through(start: Tensor, share: Tensor, *parts: Tensor) -> tuple[Tensor | None, list[Stage]]:
             z_mean = None
-            if self.cross_activation:
-                z_mean = weighted_mean(activate(z), share)
-            if last:
-                return z_mean, []
-            new = activate(convolve((z,), weight, bias))
+            if narrow:
+                new = interact(start, (neighbours(*parts),), composed)
+            else:
+                z = interact(start, self._join(parts), support_weight)
+                if self.cross_activation:
+                    z_mean = weighted_mean(activate(z), share)
+                if last:
+                    return z_mean, []
+                new = convolve((z,), weight, bias)
+            activate(new)
             stages = [(new if keep else None, weighted_mean(new, share))]
             if pool:
                 pooled = self.pool(new)
                 stages.append((pooled, weighted_mean(pooled, share)))
             return z_mean, stages
 
-        half = block.cross.query_half(*self._join(streams.query))
         chunks = streams.supports if self.cross_activation or not last else []
         run = checkpoint if self.recompute and torch.is_grad_enabled() else _call
         results = [
-            run(through, half, share, *parts, use_reentrant=False) for parts, share in zip(chunks, shares, strict=False)
+            run(through, start, share, *parts, use_reentrant=False)
+            for parts, share in zip(chunks, shares, strict=False)
         ]
         if self.cross_activation:
             z_mean = _total([z_mean for z_mean, _ in results])
