@@ -10,7 +10,7 @@ import yaml
 from genseg_monai.apps.workflow import check_weights, open_workflow
 from genseg_monai.errors import UserError
 
-__all__ = ["predict"]
+__all__ = ["predict", "refuse_clashes"]
 
 
 def predict(
@@ -86,7 +86,7 @@ def predict(
     endings: tuple[str, ...] = (".png", ".nii.gz", ".dcm") if dicom_seg else (".png", ".nii.gz")
     if uncertainty:
         endings += ("_uncertainty.png", "_uncertainty.nii.gz")
-    _refuse_clashes(cases, Path(output), endings, overwrite)
+    refuse_clashes(cases, Path(output), endings, overwrite)
     workflow.run()
     count, more = len(cases), ""
     if uncertainty:
@@ -96,7 +96,7 @@ def predict(
     return f"{count} mask{'s' if count != 1 else ''} written to {output}{dicom}{more}"
 
 
-def _refuse_clashes(cases: list[str], output: Path, endings: tuple[str, ...], overwrite: bool) -> None:
+def refuse_clashes(cases: list[str], output: Path, endings: tuple[str, ...], overwrite: bool) -> None:
     """Tell before the work, not amid it, that two masks would share a file or one is there already."""
     twice = [case for case, count in Counter(cases).items() if count > 1]
     if twice:

@@ -12,9 +12,10 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from genseg_monai.data.plan import Plan
+from genseg_monai.data.training_cases import training_cases
 from genseg_monai.inferers.in_context import InContextSettings
 from genseg_monai.inferers.in_context_inferer import InContextInferer
-from genseg_monai.inferers.support_cases import apply, case_transforms, find_supports, read_supports, support_plan
+from genseg_monai.inferers.support_cases import apply, case_transforms, read_supports, support_plan
 from genseg_monai.transforms.uncertainty import case_uncertainty
 
 __all__ = ["InContextSegmenter", "Segmented"]
@@ -78,7 +79,7 @@ class InContextSegmenter:
         axis: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        cases = find_supports(supports) if isinstance(supports, str | Path) else supports
+        cases = training_cases(supports) if isinstance(supports, str | Path) else supports
         self.device = torch.device(device)
         self.network = _network(network).to(self.device).eval()
         self.plan = plan or support_plan(cases)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,21 +15,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from genseg_monai._outcome import user_error
-from genseg_monai.data.cases import data_folder, find_cases
 from genseg_monai.data.facts import look_at_all
 from genseg_monai.data.fingerprint import take_fingerprint
 from genseg_monai.data.plan import Plan, plan_from, propose_plan
 from genseg_monai.data.read import CaseReader, LabelReader
-from genseg_monai.data.splits import read_splits
 from genseg_monai.errors import UserError
 from genseg_monai.inferers.support_set import SupportSet
 from genseg_monai.transforms.normalise import MapLabeld, Normalised
 from genseg_monai.transforms.one_channel import OneChanneld
 from genseg_monai.transforms.planes import PlaneGrid, Seen, best_axis, plane_spacing, to_planes
 
-__all__ = ["Supports", "apply", "case_transforms", "find_supports", "read_supports", "support_plan"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["Supports", "apply", "case_transforms", "read_supports", "support_plan"]
 
 _MOST_PLANES = 64  # of a volume: more of them are alike
 _MOST_EMPTY = 16  # planes of a volume without a label, which show where the object is not
@@ -49,26 +44,6 @@ class Supports:
     planes: SupportSet
     grid: PlaneGrid
     axis: int | None
-
-
-def find_supports(root: str | Path, label_dir: str | None = None) -> list[dict[str, Any]]:
-    """Find the labelled cases to segment by: those of the training split where the data set has one, else all.
-
-    Args:
-        root: a data set in any layout `find_cases` reads, or ``phantom://2d``.
-        label_dir: name of the folder of masks, where there are several.
-
-    Raises:
-        UserError: there is no labelled case.
-    """
-    cases, folder = find_cases(root, label_dir), data_folder(root)
-    if not ((folder if folder.is_dir() else folder.parent) / "splits.json").is_file():
-        return cases
-    train = read_splits(root, cases).train
-    logger.info("%d of %d labelled cases are supports: those of the training split", len(train), len(cases))
-    if not train:
-        raise UserError(root, "wanted cases in the split train of splits.json to segment by, found none; name some")
-    return train
 
 
 def support_plan(

@@ -15,8 +15,8 @@ from genseg_monai.errors import UserError
 from genseg_monai.inferers.in_context import InContextSettings
 from genseg_monai.inferers.in_context_inferer import InContextInferer
 from genseg_monai.inferers.in_context_segmenter import InContextSegmenter
-from genseg_monai.inferers.support_cases import find_supports, read_supports, support_plan
-from tests.data.sets import picture, pictures, splits, volume
+from genseg_monai.inferers.support_cases import read_supports, support_plan
+from tests.data.sets import picture, pictures, volume
 
 PLAIN = InContextSettings(ensemble=1, augment=False)
 
@@ -120,16 +120,6 @@ def test_colour_and_grey_go_together(tmp_path: Path) -> None:
     colour[5:9] = 255
     found = InContextSegmenter(Bright(), cases, PLAIN, size=32).segment(picture(tmp_path / "q.png", colour))
     assert (found.mask[0, 6:8] == 1).all()
-
-
-def test_the_training_split_supports(tmp_path: Path) -> None:
-    root = splits(pictures(tmp_path), train=["c0", "c3"], val=["c1"], test=["c2"])
-    assert [case["case"] for case in find_supports(root)] == ["c0", "c3"]
-    splits(root, train=[], test=["c2"])
-    with pytest.raises(UserError, match="wanted cases in the split train"):
-        find_supports(root)
-    (root / "splits.json").unlink()
-    assert len(find_supports(root)) == 6
 
 
 def test_volumes_give_few_empty_planes() -> None:
