@@ -34,6 +34,7 @@ _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _MAX_JSON = 256 * 2**20
 _PAGE = 1000
 _HEAD = 8192  # bytes; the header of an ordinary image ends well before
+_READ = 2**18
 # keyword -> tag, of everything asked for
 _TAGS = {
     "StudyInstanceUID": "0020000D",
@@ -191,6 +192,7 @@ class WebArchive:
                 part.drop()
 
     def _counted(self, reply: httpx.Response, inbox: Inbox) -> Iterator[bytes]:
+        _widen(reply)
         for chunk in reply.iter_raw():
             inbox.count_bytes(len(chunk))
             yield chunk
@@ -273,6 +275,14 @@ class _Part:
         if self._file is not None:
             self._file.close()
             self._path.unlink(missing_ok=True)
+
+
+def _widen(reply: httpx.Response) -> None:
+    """Have the rest of an answer read in larger steps than the 64 kB of httpcore, which sets no other limit to them."""
+    stream = reply.extensions.get("network_stream")
+    if stream is not None and "read" not in vars(stream):  # a connection is used again
+        narrow = stream.read
+        stream.read = lambda size, timeout=None: narrow(max(size, _READ), timeout)
 
 
 def _check_status(code: int, route: str) -> None:

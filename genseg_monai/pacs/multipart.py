@@ -1,7 +1,8 @@
 """A multipart/related body, cut into its parts while it streams (RFC 2046, PS3.18 section 8.6).
 
 Large parts are never whole in memory: they are handed on in pieces. Only the headers of a part and a few bytes that
-might be the beginning of a boundary are held back.
+might be the beginning of a boundary are held back. Where the headers tell how long a part is, no boundary is looked for
+inside it: looking costs half as much as receiving.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from genseg_monai.pacs.faults import ArchiveError, NetFault
 __all__ = ["boundary_of", "parts"]
 
 _MAX_HEADERS = 16_384
+_LENGTH = re.compile(rb"(?:^|\r\n)content-length:[ \t]*([0-9]{1,18})[ \t]*\r\n", re.IGNORECASE)
 
 
 def boundary_of(content_type: str) -> bytes:
@@ -50,9 +52,17 @@ def parts(chunks: Iterable[bytes], boundary: bytes) -> Iterator[bytes | None]:
     mark = b"\r\n--" + boundary
     held = b"\r\n"  # the first boundary may lack the line end that belongs to all others
     state = "before"  # before the first boundary | after one | in headers | in body
+    told = 0  # bytes still to come of a part that told its length
     for chunk in chunks:
         held = held + chunk if held else chunk
         while True:
+            if told and held:
+                piece = held[:told]
+                yield piece
+                told -= len(piece)
+                held = held[len(piece) :]
+            if told:
+                break
             if state in ("before", "body"):
                 at = held.find(mark)
                 if at < 0:
@@ -78,6 +88,8 @@ def parts(chunks: Iterable[bytes], boundary: bytes) -> Iterator[bytes | None]:
                     if len(held) > _MAX_HEADERS:
                         raise ArchiveError("wado-rs", NetFault.FAILED, "a part of the answer has endless headers")
                     break
+                length = _LENGTH.search(held, 0, end + 2)
+                told = int(length[1]) if length else 0
                 # a body may begin with a boundary at once: leave it its line end
                 held, state = held[end + 4 :], "body"
     raise ArchiveError("wado-rs", NetFault.BROKEN, "the answer ended before its last part")

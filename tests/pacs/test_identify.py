@@ -12,6 +12,7 @@ import pytest
 from pydicom.data import DATA_ROOT
 from pydicom.dataset import Dataset, FileMetaDataset
 
+from genseg_monai.pacs.faults import ArchiveError, NetFault
 from genseg_monai.pacs.identify import Identity, identify, identify_file
 from genseg_monai.pacs.multipart import parts
 from tests.dicom.study import Study
@@ -116,11 +117,36 @@ def test_multipart_however_it_is_cut() -> None:
     )
     whole += b"--boundary--\r\ntail"
     for size in (1, 2, 3, 7, 64, 10_000):
-        got, now = [], b""
-        for piece in parts((whole[i : i + size] for i in range(0, len(whole), size)), b"boundary"):
-            if piece is None:
-                got.append(now)
-                now = b""
-            else:
-                now += piece
-        assert got == wanted
+        assert _bodies(whole, size) == wanted
+
+
+def _bodies(whole: bytes, size: int) -> list[bytes]:
+    got, now = [], b""
+    for piece in parts((whole[i : i + size] for i in range(0, len(whole), size)), b"boundary"):
+        if piece is None:
+            got.append(now)
+            now = b""
+        else:
+            now += piece
+    return got
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 10_000])
+@pytest.mark.parametrize("name", [b"Content-Length: ", b"content-length:"])
+def test_multipart_whose_parts_tell_their_length(name: bytes, size: int) -> None:
+    """The length counts, even where the bytes look like a boundary; one told too short is corrected by the boundary."""
+    wanted = [b"a" * 300, b"", b"\r\n--boundary\r\n\r\n", b"\r\n--boundary--", b"short of what it is", b"b" * 70]
+    told = [len(one) for one in wanted]
+    told[4] = 5
+    whole = b"".join(
+        b"--boundary\r\nX: 1\r\n" + name + str(length).encode() + b"\r\nY: 2\r\n\r\n" + one + b"\r\n"
+        for one, length in zip(wanted, told, strict=True)
+    )
+    assert _bodies(whole + b"--boundary--\r\n", size) == wanted
+
+
+def test_multipart_that_tells_more_than_it_sends() -> None:
+    whole = b"--boundary\r\nContent-Length: 999999999999\r\n\r\nabc\r\n--boundary--\r\n"
+    with pytest.raises(ArchiveError) as caught:
+        _bodies(whole, 8)
+    assert caught.value.reason is NetFault.BROKEN
