@@ -7,6 +7,7 @@ from genseg_monai.data.fingerprint import Fingerprint, take_fingerprint
 from genseg_monai.data.phantom import draw_phantom
 from genseg_monai.data.plan import Plan, propose_plan
 from genseg_monai.data.read import CaseReader, LabelReader
+from genseg_monai.data.shards import share_of
 from genseg_monai.data.splits import Splits, read_splits, search_split
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "propose_plan",
     "read_splits",
     "search_split",
+    "share_of",
     "take_fingerprint",
 ]

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from genseg_monai.data.shards import deal_groups
+
 __all__ = ["ResidentCases", "ResidentLoader", "load_resident"]
 
 
@@ -69,11 +71,17 @@ class ResidentLoader:
     Every pass over the pool visits each case once in a new random order; a batch larger than the pool goes round.
     Order and position are part of ``state_dict``.
 
+    Where several processes train together, each has its shard of the patients (all patients where there are fewer of
+    them than shards) and draws ``batch_size`` of its cases. The draws of all shards come from one random state, which
+    is the same everywhere: one process with all shards draws what the others draw together.
+
     Args:
         dataset: a map-style data set, or `ResidentCases` already read.
-        batch_size: cases a batch.
+        batch_size: cases a batch, of each shard.
         device: where the cases lie.
         seed: of the order.
+        shards: how many the patients are dealt to.
+        shard: the one to draw from; all of them, one after the other, if None.
 
     Example:
         >>> cases = ResidentCases(torch.rand(4, 1, 8, 8), torch.zeros(4, 1, 8, 8, dtype=torch.uint8), "abcd")
@@ -89,7 +97,12 @@ class ResidentLoader:
         batch_size: int,
         device: torch.device | str = "cpu",
         seed: int = 0,
+        shards: int = 1,
+        shard: int | None = None,
     ) -> None:
+        if shards < 1 or not 0 <= (shard or 0) < shards:
+            raise ValueError(f"wanted a shard below the number of shards, got {shard} of {shards}")
+        self.shards, self.shard = shards, shard
         self.cases = dataset if isinstance(dataset, ResidentCases) else load_resident(dataset, device)
         self._random = torch.Generator().manual_seed(seed)
         self.use(range(len(self.cases)), batch_size)
@@ -98,11 +111,14 @@ class ResidentLoader:
         """Draw from these case numbers from now on."""
         if not pool:
             raise ValueError("the pool of cases is empty")
-        self.pool, self.batch_size, self._queue = list(pool), batch_size, list[int]()
+        self.pool, self.batch_size = list(pool), batch_size
+        dealt = deal_groups([self.cases.groups[i] for i in self.pool], self.shards)
+        self._pools = [[self.pool[i] for i in numbers] for numbers in dealt]
+        self._queues: list[list[int]] = [[] for _ in self._pools]
 
     def over(self, pool: Sequence[int], *, batch_size: int, seed: int) -> ResidentLoader:
         """Return a second loader over some of the same cases, without copying them."""
-        other = ResidentLoader(self.cases, batch_size=batch_size, seed=seed)
+        other = ResidentLoader(self.cases, batch_size=batch_size, seed=seed, shards=self.shards, shard=self.shard)
         other.use(pool, batch_size)
         return other
 
@@ -112,10 +128,14 @@ class ResidentLoader:
 
     def draw(self) -> dict[str, Tensor]:
         """Return the next batch: ``image`` ``B C H W [D]``, ``label`` ``B 1 H W [D]``."""
-        while len(self._queue) < self.batch_size:
-            order = torch.randperm(len(self.pool), generator=self._random)
-            self._queue += [self.pool[int(i)] for i in order]
-        chosen, self._queue = self._queue[: self.batch_size], self._queue[self.batch_size :]
+        chosen: list[int] = []
+        for number, (pool, queue) in enumerate(zip(self._pools, self._queues, strict=True)):
+            while len(queue) < self.batch_size:
+                order = torch.randperm(len(pool), generator=self._random)
+                queue += [pool[int(i)] for i in order]
+            if self.shard in (None, number):
+                chosen += queue[: self.batch_size]
+            del queue[: self.batch_size]
         index = torch.tensor(chosen, device=self.cases.images.device)
         return {CommonKeys.IMAGE: self.cases.images[index], CommonKeys.LABEL: self.cases.labels[index]}
 
@@ -124,12 +144,14 @@ class ResidentLoader:
         return {
             "pool": list(self.pool),
             "batch_size": self.batch_size,
-            "queue": list(self._queue),
+            "queues": [list(queue) for queue in self._queues],
             "random": self._random.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state`` was taken."""
         self.use(state["pool"], state["batch_size"])
-        self._queue = list(state["queue"])
+        if len(state["queues"]) != self.shards:
+            raise ValueError(f"it has {len(state['queues'])} shards, this loader {self.shards}")
+        self._queues = [list(queue) for queue in state["queues"]]
         self._random.set_state(state["random"])

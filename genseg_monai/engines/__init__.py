@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from genseg_monai.engines.bundle_folder import locate_bundle, merged_config, write_bundle
 from genseg_monai.engines.bundle_segmenter import BundleSegmenter, current_plan
+from genseg_monai.engines.communication import Communication
 from genseg_monai.engines.estimate import Estimate, measure
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.schedule import Phase, Schedule, Shares
@@ -13,6 +14,7 @@ from genseg_monai.engines.trainer import GenSegTrainer
 
 __all__ = [
     "BundleSegmenter",
+    "Communication",
     "Estimate",
     "GenSegTrainer",
     "LoopSettings",

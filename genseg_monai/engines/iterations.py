@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.schedule import Phase
+from genseg_monai.engines.shard_draws import by_shard
 from genseg_monai.engines.stages import Observer, SearchPoint, architecture_step, generator_step, segmenter_step
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _draw(
         masks,
         alpha=players.generator.arch_parameters() if players.genotype is None else None,
         point=point,
+        average=trainer.communication.average,
         observe=observe,
     )
     trainer.announce(StageEvents.GENERATOR_STEP_COMPLETED)
@@ -75,6 +77,7 @@ def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, ob
         *fitted,
         synthetic,
         gamma=trainer.settings.gamma,
+        average=trainer.communication.average,
         observe=observe,
     )
     trainer.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
@@ -103,6 +106,7 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
         synthetic,
         gamma=trainer.settings.gamma,
         point=point,
+        average=trainer.communication.average,
         observe=observe,
     )
     trainer.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
@@ -119,6 +123,7 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
             synthetic=synthetic,
             search=(batch[Keys.IMAGE], trainer.to_masks(batch[Keys.LABEL])),
             settings=trainer.settings,
+            average=trainer.communication.average,
         )
         trainer.announce(StageEvents.OUTER_STEP_COMPLETED)
     return losses | shown
@@ -130,5 +135,5 @@ def _augmented(
     """Return the pairs the segmenter is to see, and, where they are augmented, what a training metric compares."""
     if not wanted or trainer.augment is None:
         return (images, masks), {}
-    images, masks = trainer.augment(images, masks, trainer.random)
+    images, masks = by_shard(trainer.augment, (images, masks), trainer.random, trainer.loader)
     return (images, masks), {Keys.IMAGE: images, Keys.LABEL: masks.argmax(1, keepdim=True).to(torch.uint8)}

@@ -82,6 +82,11 @@ class Players:
         for module in (self.segmenter, self.generator, self.discriminator):
             module.train()
 
+    def tensors(self) -> list[Tensor]:
+        """Return every weight, architecture and buffer."""
+        modules = (self.network, self.generator, self.discriminator)
+        return [value for module in modules for value in module.state_dict().values()]
+
     def note_initial(self) -> None:
         """Keep the weights of the segmenter as those to begin with; a handler may have loaded others at the start."""
         self.initial = copy.deepcopy(self.network.state_dict())

@@ -19,7 +19,7 @@ from genseg_monai.engines.players import Players
 from genseg_monai.engines.random_state import capture_torch
 from genseg_monai.engines.search_levels import Adversarial, SearchPoint, three_levels
 from genseg_monai.engines.settings import LoopSettings
-from genseg_monai.multilevel import hypergradient
+from genseg_monai.multilevel import Average, alone, hypergradient
 from genseg_monai.multilevel.tree import detached, gradient
 from genseg_monai.networks.reduction import draw, reduce_all
 
@@ -46,6 +46,14 @@ def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def _step(optimizer: Optimizer, average: Average) -> None:
+    """Take a step along the mean of all processes' gradients."""
+    moved = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    for number, slope in average({str(i): parameter.grad for i, parameter in enumerate(moved)}).items():
+        moved[int(number)].grad = slope
+    optimizer.step()
+
+
 def generator_step(
     generator: Any,
     discriminator: nn.Module,
@@ -57,6 +65,7 @@ def generator_step(
     *,
     alpha: Mapping[str, nn.Parameter] | None = None,
     point: SearchPoint | None = None,
+    average: Average = alone,
     observe: Observer = _unobserved,
 ) -> dict[str, Tensor]:
     """Take stage I's step: moves theta and psi only.
@@ -71,6 +80,7 @@ def generator_step(
         masks: one-hot masks ``B K H W [D]``.
         alpha: the generator's architecture, held.
         point: where stage III, if it follows, finds the gradient in the kernels and its graph.
+        average: mean over the processes that share the batch.
         observe: told about FORWARD, LOSS and BACKWARD.
 
     Returns:
@@ -92,7 +102,7 @@ def generator_step(
         )
         discriminator_optimizer.zero_grad(set_to_none=True)
         discriminator_loss.backward()
-        discriminator_optimizer.step()
+        _step(discriminator_optimizer, average)
         discriminator_optimizer.zero_grad(set_to_none=True)
 
         # theta' = theta - eta_g P_g grad_theta L_gen(theta, alpha)
@@ -108,7 +118,7 @@ def generator_step(
                 torch.autograd.backward(list(reduced.values()), list(detached(point.slope).values()))
                 del reduced
             observe(IterationEvents.BACKWARD_COMPLETED)
-        generator_optimizer.step()
+        _step(generator_optimizer, average)
         generator_optimizer.zero_grad(set_to_none=True)
     return {"generator_loss": generator_loss.detach(), "discriminator_loss": discriminator_loss.detach()}
 
@@ -123,6 +133,7 @@ def segmenter_step(
     *,
     gamma: float = 1.0,
     point: SearchPoint | None = None,
+    average: Average = alone,
     observe: Observer = _unobserved,
 ) -> dict[str, Tensor]:
     """Take stage II's step on L_seg(real) + gamma L_seg(synthetic): moves phi only.
@@ -138,6 +149,7 @@ def segmenter_step(
         synthetic: images and (soft) one-hot masks of the synthetic batch; their graph is not touched.
         gamma: weight of the synthetic term.
         point: where stage III, if it follows, finds the random states and the gradient in the synthetic images.
+        average: mean over the processes that share the batch; of running statistics too.
         observe: told about FORWARD, LOSS and BACKWARD.
 
     Returns:
@@ -167,8 +179,11 @@ def segmenter_step(
         observe(IterationEvents.LOSS_COMPLETED, loss=losses["loss"])
     observe(IterationEvents.BACKWARD_COMPLETED)
     # phi' = phi - eta_s P_s grad_phi
-    optimizer.step()
+    _step(optimizer, average)
     optimizer.zero_grad(set_to_none=True)
+    statistics = {name: value for name, value in network.named_buffers() if value.is_floating_point()}
+    for name, value in average(statistics).items():
+        statistics[name].copy_(value)
     return losses
 
 
@@ -183,6 +198,7 @@ def architecture_step(
     synthetic: tuple[Tensor, Tensor],
     search: tuple[Tensor, Tensor],
     settings: LoopSettings,
+    average: Average = alone,
 ) -> dict[str, Tensor]:
     """Take stage III's step: moves alpha only, along the hypergradient of the search loss.
 
@@ -196,6 +212,7 @@ def architecture_step(
         synthetic: xhat with its graph to the kernels of ``point``, and A(M).
         search: images and one-hot masks of the search batch.
         settings: gamma, estimator and epsilon.
+        average: mean over the processes that share the batches.
 
     Returns:
         ``hypergradient_norm``, a scalar.
@@ -212,7 +229,7 @@ def architecture_step(
         gamma=settings.gamma,
     )
     with frozen(players.discriminator.parameters()):
-        found = hypergradient(levels, settings.estimator, epsilon=settings.epsilon)
+        found = hypergradient(levels, settings.estimator, epsilon=settings.epsilon, average=average)
     for name, parameter in players.generator.arch_parameters().items():
         parameter.grad = found[name]
     players.arch_optimizer.step()

@@ -21,7 +21,7 @@ from genseg_monai.networks import Genotype
 
 __all__ = ["FORMAT", "load_file", "load_state", "save_file", "take_state"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout below; a checkpoint of another one is refused."""
 
 _KEYS = (
@@ -40,7 +40,10 @@ _PLAYERS = (
 
 
 def take_state(trainer: GenSegTrainer) -> dict[str, Any]:
-    """Return the whole state of a run between two iterations; its tensors are those of the run, not copies."""
+    """Return the whole state of a run between two iterations; its tensors are those of the run, not copies.
+
+    It serves every process of the run, and all have to ask for it at the same time.
+    """
     players = trainer.players
     return {
         "format": FORMAT,
@@ -59,7 +62,7 @@ def take_state(trainer: GenSegTrainer) -> dict[str, Any]:
         "search_cases": list(trainer.search_cases),
         "search_scores": list(trainer.search_scores),
         "random": trainer.random.get_state(),
-        "random_all": capture_all(),
+        "random_all": trainer.communication.gather(capture_all()),
         "engine": {name: _plain(getattr(trainer.state, name)) for name in _ENGINE},
         **({} if trainer.pairs is None else {"pairs": trainer.pairs.state_dict()}),
     }
@@ -76,6 +79,12 @@ def load_state(trainer: GenSegTrainer, state: Mapping[str, Any]) -> None:
         raise UserError("checkpoint", f"wanted format {FORMAT} with all its parts, got one without {missing or 'it'}")
     if state["data"] != trainer.loader.cases.digest():
         raise UserError("checkpoint", "it was made with other training cases: give the same data, or start a new run")
+    processes, running = len(state["random_all"]), trainer.communication.world
+    if processes != running:
+        raise UserError(
+            "checkpoint",
+            f"it was made by {processes} processes, got {running}: resume with --nproc_per_node={processes}",
+        )
     players = trainer.players
     if state["genotype"] is not None and players.genotype is None:
         players.derive(Genotype.from_json(state["genotype"]))
@@ -106,7 +115,7 @@ def load_state(trainer: GenSegTrainer, state: Mapping[str, Any]) -> None:
     trainer.state.epoch = trainer.state.iteration // trainer.state.epoch_length
     trainer.search_scores = list(state["search_scores"])
     trainer.random.set_state(state["random"])
-    restore_all(state["random_all"])
+    restore_all(state["random_all"][trainer.communication.rank])
 
 
 def _plain(value: Any) -> Any:

@@ -24,11 +24,13 @@ from torch.optim import Optimizer
 
 from genseg_monai.data.resident import ResidentLoader
 from genseg_monai.data.splits import search_split
+from genseg_monai.engines.communication import Communication
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.iterations import iterate
 from genseg_monai.engines.players import Players
 from genseg_monai.engines.schedule import BASELINES, Phase, Schedule
 from genseg_monai.engines.settings import LoopSettings
+from genseg_monai.engines.shard_draws import by_shard
 from genseg_monai.engines.stages import Adversarial, Observer
 from genseg_monai.errors import UserError
 from genseg_monai.transforms import WarpRanges, apply_warp, draw_warp
@@ -61,6 +63,7 @@ class GenSegTrainer(Trainer):
         seed: of the draws of this trainer.
         epoch_length: iterations an epoch.
         inferer: how the segmenter is called for ``pred`` in a phase that does not train it.
+        communication: with the other processes of this training; the loader's shards are theirs.
 
     The other arguments are those of `monai.engines.Trainer`. What a handler may look at: ``phase``, ``players``,
     ``genotype``, ``train_cases`` and ``search_cases`` (case numbers), and ``state.output`` with ``image``, ``label``,
@@ -94,6 +97,7 @@ class GenSegTrainer(Trainer):
         seed: int = 0,
         epoch_length: int = 50,
         inferer: Inferer | None = None,
+        communication: Communication | None = None,
         non_blocking: bool = False,
         prepare_batch: Callable[..., Any] = default_prepare_batch,
         postprocessing: Callable[..., Any] | None = None,
@@ -103,7 +107,8 @@ class GenSegTrainer(Trainer):
         train_handlers: Sequence[Any] | None = None,
         decollate: bool = True,
     ) -> None:
-        self.settings = settings or LoopSettings()
+        self.settings, self.communication = settings or LoopSettings(), communication or Communication()
+        self.communication.check(train_data_loader, self.settings)
         self.schedule = Schedule.from_total(max_epochs * epoch_length, self.settings.shares, self.settings.baselines)
         self.players = Players(
             network=network,
@@ -145,6 +150,7 @@ class GenSegTrainer(Trainer):
             event_names=[StageEvents],
             decollate=decollate,
         )
+        self.add_event_handler(Events.STARTED, self._agree)
         self.add_event_handler(Events.GET_BATCH_STARTED, self._begin_iteration)
         self.add_event_handler(Events.COMPLETED, self._finish)
         if train_handlers is not None:
@@ -184,12 +190,16 @@ class GenSegTrainer(Trainer):
         _, step = self.schedule.locate(self.state.iteration - 1)
         self.schedule = self.schedule.shortened(step + 1)
 
+    def _agree(self, engine: Engine) -> None:
+        self.communication.agree("data set", "the training cases", self.loader.cases.digest())
+
     def _begin_iteration(self, engine: Engine) -> None:
         if self.state.iteration >= self.schedule.total:  # the search ended early, and so does the run
             self.terminate()
             return
         phase, step = self.schedule.locate(self.state.iteration)
         if self.state.iteration == 0:
+            self.communication.share(self.players.tensors())
             self.players.note_initial()
         if phase is not self.phase:
             self.enter(phase)
@@ -239,6 +249,8 @@ class GenSegTrainer(Trainer):
 
         phase, step = self.schedule.locate(self.state.iteration - 1)
         output |= self.take(phase, step, images, self.to_masks(labels), observe)
+        # what all processes log, and decide by
+        output |= self.communication.average({n: v for n, v in output.items() if isinstance(v, Tensor) and v.ndim == 0})
         if Keys.PRED not in output and self._wants_predictions:
             with eval_mode(self.network):
                 output[Keys.PRED] = self.inferer(images, self.network)
@@ -266,4 +278,8 @@ class GenSegTrainer(Trainer):
 
     def warp(self, masks: Tensor) -> Tensor:
         """Return A(M): the masks under fresh random affine maps, ``B K H W [D]``."""
-        return apply_warp(masks, draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, self.random))
+
+        def warp(masks: Tensor, random: torch.Generator) -> tuple[Tensor]:
+            return (apply_warp(masks, draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, random)),)
+
+        return by_shard(warp, (masks,), self.random, self.loader)[0]

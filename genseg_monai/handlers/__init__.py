@@ -11,6 +11,7 @@ from genseg_monai.handlers.early_stop import EarlyStopSearch
 from genseg_monai.handlers.final_scores import FinalScores, run_summary
 from genseg_monai.handlers.history import History
 from genseg_monai.handlers.lazy_writer import LazyWriter
+from genseg_monai.handlers.of_this_process import of_this_process
 from genseg_monai.handlers.output import scalars
 from genseg_monai.handlers.panel import SamplePanel
 from genseg_monai.handlers.progress import Progress
@@ -36,6 +37,7 @@ __all__ = [
     "Snapshots",
     "StopOnDivergence",
     "TrainingDiverged",
+    "of_this_process",
     "run_summary",
     "scalars",
 ]

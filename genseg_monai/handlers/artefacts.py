@@ -112,7 +112,7 @@ class Forecast:
         """Measure before the first iteration."""
         if not self.wanted or engine.state.iteration > 0:
             return
-        estimate = measure(engine)
+        estimate = engine.communication.gather(measure(engine))[0]
         if self.seconds is not None:
             engine.set_epochs(epochs_within(estimate, engine, self.seconds))
         costs = ", ".join(

@@ -13,6 +13,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from genseg_monai._outcome import RunFailed
+from genseg_monai.engines.communication import Communication
 from genseg_monai.engines.state import load_file, load_state, save_file, take_state
 from genseg_monai.errors import UserError
 from genseg_monai.handlers.output import scalars
@@ -56,15 +57,18 @@ class Resume:
         """Register with a `GenSegTrainer`."""
         engine.add_event_handler(Events.STARTED, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
         """Load the state before the first iteration."""
-        for left_by_a_killed_run in self.folder.glob(".*.iteration_*.pt"):
-            left_by_a_killed_run.unlink()
+        communication = _communication(engine)
+        if communication.writes:
+            for left_by_a_killed_run in self.folder.glob(".*.iteration_*.pt"):
+                left_by_a_killed_run.unlink()
         found = checkpoints(self.folder)
+        communication.agree(str(self.folder), "its checkpoints", [path.name for path in found])
         if self.wanted:
             self._continue(engine, found)
         elif self.renew:
-            for path in found:
+            for path in found if communication.writes else ():
                 path.unlink()
         elif found:
             advice = "resume it, or give another output folder"
@@ -111,16 +115,18 @@ class Checkpointer:
         engine.add_event_handler(Events.COMPLETED, self._give_signals_back)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._pass_on)
 
-    def save(self, engine: Engine) -> None:
+    def save(self, engine: Any) -> None:
         """Write the present state, then drop all but the newest files.
 
         Raises:
             TrainingDiverged: a weight is not a finite number; nothing is written.
         """
-        state = take_state(engine)  # type: ignore[arg-type]
+        state = take_state(engine)
         for name in ("network", "generator", "discriminator", "baseline"):
             if not all(bool(value.isfinite().all()) for value in (state[name] or {}).values()):
                 raise _diverged(f"weights of the {name}", "not finite", engine, self.folder)
+        if not _communication(engine).writes:
+            return
         save_file(state, self.folder / f"iteration_{engine.state.iteration}.pt")
         for path in checkpoints(self.folder)[: -self.keep]:
             path.unlink()
@@ -133,14 +139,16 @@ class Checkpointer:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = number
 
-    def _leave_if_asked(self, engine: Engine) -> None:
-        if self._asked is None:
+    def _leave_if_asked(self, engine: Any) -> None:
+        # together, whichever process was asked
+        if not _communication(engine).any(self._asked is not None):
             return
         self.save(engine)
         self._give_signals_back(engine)
-        name = signal.Signals(self._asked).name
+        number = self._asked or signal.SIGTERM
+        name = signal.Signals(number).name
         logger.warning("stopped by %s; saved iteration %d in %s", name, engine.state.iteration, self.folder)
-        raise SystemExit(128 + self._asked)
+        raise SystemExit(128 + number)
 
     def _give_signals_back(self, engine: Engine) -> None:
         for number, handler in self._previous.items():
@@ -172,6 +180,11 @@ class StopOnDivergence:
         for name, number in scalars(engine.state.output).items():
             if ("loss" in name or "norm" in name) and not abs(number) <= self.bound:
                 raise _diverged(name, str(number), engine, self.folder)
+
+
+def _communication(engine: Any) -> Communication:
+    """Return what a trainer says of its processes; one that says nothing has one."""
+    return getattr(engine, "communication", None) or Communication()
 
 
 def _diverged(what: str, value: str, engine: Engine, folder: Path) -> TrainingDiverged:

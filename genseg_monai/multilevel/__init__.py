@@ -5,10 +5,11 @@ from __future__ import annotations
 from genseg_monai.multilevel.hypergradient import EPSILON, Estimator, hypergradient
 from genseg_monai.multilevel.levels import InnerStep, ThreeLevels, adam_point, adam_preconditioner, assert_disjoint
 from genseg_monai.multilevel.reduced import Block, Reduced
-from genseg_monai.multilevel.tree import LazyTree, Tree
+from genseg_monai.multilevel.tree import Average, LazyTree, Tree, alone
 
 __all__ = [
     "EPSILON",
+    "Average",
     "Block",
     "Estimator",
     "InnerStep",
@@ -18,6 +19,7 @@ __all__ = [
     "Tree",
     "adam_point",
     "adam_preconditioner",
+    "alone",
     "assert_disjoint",
     "hypergradient",
 ]

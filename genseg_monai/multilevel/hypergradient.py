@@ -14,6 +14,10 @@ the gradient of L_val(phi') in alpha is found by five passes, none of which need
     4. a2 = d/d eps [ grad_alpha L_gen(theta + eps P_g u, alpha) ] at eps = 0
     5. d L_val / d alpha = a1 - eta_g a2
 
+Where several processes share a batch, steps 2 and 4 are linear in v and u, but bilinear in them and in the share's own
+second derivatives: the mean of products is not the product of means. So v is averaged before step 2, u before step 4,
+and a1 and a2 at the end.
+
 How this differs from the public release of GenSeg: there the outer optimiser holds the segmenter's weights and the
 synthetic images are detached, so alpha receives no gradient at all.
 """
@@ -28,8 +32,10 @@ from torch import Tensor
 from genseg_monai.multilevel.levels import InnerStep, ThreeLevels
 from genseg_monai.multilevel.reduced import Reduced, exact_response, pull_back
 from genseg_monai.multilevel.tree import (
+    Average,
     Tree,
     add_scaled,
+    alone,
     detached,
     dot,
     gradient,
@@ -65,26 +71,38 @@ class Estimator(StrEnum):
     """Step 4 dropped: alpha acts through this batch's images only, not through the weights it trained."""
 
 
-def hypergradient(levels: ThreeLevels, estimator: Estimator | str = "mixed", *, epsilon: float = EPSILON) -> Tree:
+def hypergradient(
+    levels: ThreeLevels,
+    estimator: Estimator | str = "mixed",
+    *,
+    epsilon: float = EPSILON,
+    average: Average = alone,
+) -> Tree:
     """Return d L_val(phi'(theta'(alpha), alpha)) / d alpha for every outer variable.
 
     Args:
         levels: the three levels around one iteration.
         estimator: an `Estimator` or its name.
         epsilon: length of a difference step (ignored by ``unrolled`` and ``mixed``).
+        average: mean over the processes that share this iteration, each with losses of its own part of the batches.
 
     Returns:
         Gradients by the names of ``levels.outer``; no tensor of ``levels`` is changed.
+
+    Raises:
+        ValueError: ``unrolled`` is asked for with an ``average``: its graph ends at the process.
     """
     estimator = Estimator(estimator)
     if estimator is Estimator.UNROLLED:
+        if average is not alone:
+            raise ValueError("estimator: wanted one that several processes can share, got unrolled; take mixed")
         return _unrolled(levels)
     eta_g, eta_s = levels.generator.rate, levels.segmenter.rate
     of_images, of_alpha = _CROSS_DERIVATIVES[estimator]
 
     # v = grad_phi' L_val(phi')
     phi_reached = detached(levels.segmenter.reached, requires_grad=True)
-    v = owned(gradient(levels.search_loss(phi_reached), phi_reached))
+    v = average(owned(gradient(levels.search_loss(phi_reached), phi_reached)))
 
     # xhat, A(M) at theta'
     shared, synthetic = levels.shared, levels.synthetic
@@ -109,9 +127,9 @@ def hypergradient(levels: ThreeLevels, estimator: Estimator | str = "mixed", *, 
     pulled = dot(pair, scale(c, -eta_s * levels.gamma))
     step = levels.generator
     if isinstance(shared, Reduced) and of_alpha is _cross_exact:
-        a1, a2 = exact_response(shared, step.point, step.reached, step.preconditioner, levels.outer, pulled)
+        a1, a2 = exact_response(shared, step.point, step.reached, step.preconditioner, levels.outer, pulled, average)
         return add_scaled(a1, a2, -eta_g)
-    u, a1 = _pull_back(levels, shared, pulled)
+    u, a1 = _pull_back(levels, shared, pulled, average)
     u = owned(u)
     del pulled, pair, synthetic
     if of_alpha is None:
@@ -119,19 +137,21 @@ def hypergradient(levels: ThreeLevels, estimator: Estimator | str = "mixed", *, 
 
     # a2 = d/d eps [grad_alpha L_gen(theta + eps P_g u, alpha)]
     multiply_(u, step.preconditioner)
-    a2 = of_alpha(levels.generator_loss, step.point, u, levels.outer, epsilon)
+    a2 = average(of_alpha(levels.generator_loss, step.point, u, levels.outer, epsilon))
 
     # d L_val / d alpha = a1 - eta_g a2
     return add_scaled(a1, a2, -eta_g)
 
 
-def _pull_back(levels: ThreeLevels, shared: tuple[Tree, Tree] | Reduced, pulled: Tensor) -> tuple[Tree, Tree]:
+def _pull_back(
+    levels: ThreeLevels, shared: tuple[Tree, Tree] | Reduced, pulled: Tensor, average: Average
+) -> tuple[Tree, Tree]:
     """Return the gradient of ``pulled`` in theta' and in the outer variables."""
     if isinstance(shared, Reduced):
-        return pull_back(shared, levels.generator.reached, levels.outer, pulled)
+        return pull_back(shared, levels.generator.reached, levels.outer, pulled, average)
     theta, alpha = shared
     named = {f"theta:{name}": value for name, value in theta.items()} | {f"alpha:{n}": v for n, v in alpha.items()}
-    found = gradient(pulled, named)
+    found = average(gradient(pulled, named))
     return {name: found[f"theta:{name}"] for name in theta}, {name: found[f"alpha:{name}"] for name in alpha}
 
 

@@ -10,6 +10,8 @@ kappa is linear in theta, then second derivatives need only be taken in kappa:
 
 The candidates of a generator hold three times as many weights as its kernels; no more than one block of vectors as long
 as theta (u, P_g u, theta before the step) is ever held. Stage I has l and g already, with their graph.
+
+Several processes that share a batch average xi, from which u and a1 follow linearly, and a2.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from torch import Tensor
 
 from genseg_monai.multilevel.tree import (
     EVERYTHING,
+    Average,
     LazyTree,
     Rows,
     Tree,
+    alone,
     detached,
     gradient,
     multiply,
@@ -82,9 +86,11 @@ class Reduced:
     reached: Tree
 
 
-def pull_back(reduced: Reduced, theta_reached: Mapping[str, Tensor], outer: Tree, pulled: Tensor) -> tuple[Tree, Tree]:
+def pull_back(
+    reduced: Reduced, theta_reached: Mapping[str, Tensor], outer: Tree, pulled: Tensor, average: Average = alone
+) -> tuple[Tree, Tree]:
     """Return the gradient of ``pulled`` in theta' and in the outer variables: u and a1."""
-    xi = gradient(pulled, reduced.reached)
+    xi = average(gradient(pulled, reduced.reached))
     u, a1 = Tree(), zeros_like(outer)
     for block in reduced.blocks:
         u |= _pull_back(block, block.of(theta_reached), outer, xi, a1)
@@ -107,6 +113,7 @@ def exact_response(
     preconditioner: Mapping[str, Tensor] | None,
     outer: Tree,
     pulled: Tensor,
+    average: Average = alone,
 ) -> tuple[Tree, Tree]:
     """Return a1 and a2.
 
@@ -117,8 +124,9 @@ def exact_response(
         preconditioner: P_g.
         outer: alpha.
         pulled: scalar, linear in the synthetic batch, whose gradient in it is the cotangent to pull back.
+        average: mean over the processes that share the iteration.
     """
-    xi = gradient(pulled, reduced.reached)
+    xi = average(gradient(pulled, reduced.reached))
     a1, a2 = zeros_like(outer), zeros_like(outer)
     slope = detached(reduced.slope)
     for block in reduced.blocks:
@@ -145,7 +153,7 @@ def exact_response(
             kernels = block.reduce(block.of(point, rows), alpha)
             for name, found in vector_jacobian(kernels, alpha, _rows(curved, rows)).items():
                 a2[name] += found
-    return a1, a2
+    return a1, average(a2)
 
 
 def _rows(tree: Tree, rows: Rows) -> Mapping[str, Tensor]:

@@ -14,10 +14,12 @@ from torch import Tensor
 
 __all__ = [
     "EVERYTHING",
+    "Average",
     "LazyTree",
     "Rows",
     "Tree",
     "add_scaled",
+    "alone",
     "detached",
     "dot",
     "gradient",
@@ -34,6 +36,9 @@ __all__ = [
 ]
 
 Tree = dict[str, Tensor]
+
+Average = Callable[[Tree], Tree]
+"""Named tensors -> their means over all processes that work on one batch; what is given may be overwritten."""
 
 Rows = slice | EllipsisType
 EVERYTHING: Rows = ...
@@ -94,6 +99,11 @@ def pieces(tensor: Tensor) -> Iterator[Rows]:
     step = max(1, _PIECE * len(tensor) // tensor.numel())
     for start in range(0, len(tensor), step):
         yield slice(start, start + step)
+
+
+def alone(tree: Tree) -> Tree:
+    """Return the mean over one process: what is given."""
+    return tree
 
 
 def scale(tree: Mapping[str, Tensor], factor: float | Tensor) -> Tree:

@@ -160,8 +160,9 @@ class SearchableGenerator(nn.Module):
             state[f"{name}.conv.conv.weight"] = mixture.weights[index]
             if mixture.bias is not None:
                 state[f"{name}.conv.conv.bias"] = mixture.bias[index]
+        result.to(next(self.parameters()))  # its device and type
         result.load_state_dict(state)
-        return result.to(next(self.parameters()).device).train(self.training)
+        return result.train(self.training)
 
     def forward(self, masks: Tensor, kernels: Kernels | None = None) -> Tensor:
         """Draw images for masks.

@@ -226,7 +226,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         load_file(tmp_path / "iteration_1.pt")
     for content in ({"network": {}}, [1, 2], {**take_state(make_trainer()), "format": 0}):
         save_file(content, tmp_path / "iteration_1.pt")
-        with pytest.raises(UserError, match="checkpoint: wanted format 1 with all its parts"):
+        with pytest.raises(UserError, match="checkpoint: wanted format \\d with all its parts"):
             build(train_handlers=[Resume(tmp_path, wanted=True)]).run()
 
 

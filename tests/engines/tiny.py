@@ -53,6 +53,8 @@ def make_trainer(
     loss: Any = None,
     sgd: bool = False,
     device: str = "cpu",
+    shards: int = 1,
+    shard: int | None = None,
     **arguments: Any,
 ) -> GenSegTrainer:
     """Build a trainer; the same arguments build the same one to the bit.
@@ -67,6 +69,8 @@ def make_trainer(
         loss: of the segmenter.
         sgd: give segmenter and generator plain gradient descent instead of Adam.
         device: where everything lies.
+        shards: of the loader.
+        shard: of the loader.
         **arguments: of `GenSegTrainer`.
     """
     torch.manual_seed(seed)
@@ -81,7 +85,7 @@ def make_trainer(
     given = {"max_epochs": EPOCHS, "epoch_length": LENGTH, "augment": BatchAugment()} | arguments
     return GenSegTrainer(
         device=device,
-        train_data_loader=ResidentLoader(cases, batch_size=2, seed=seed),
+        train_data_loader=ResidentLoader(cases, batch_size=2, seed=seed, shards=shards, shard=shard),
         network=network,
         optimizer=(descend if sgd else torch.optim.AdamW)(network.parameters(), 1e-2),
         loss_function=loss or SegmentationLoss(),
