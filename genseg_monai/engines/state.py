@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.engines import Trainer
 
 from genseg_monai._atomic import whole_file
 from genseg_monai.engines.random_state import capture_all, restore_all
@@ -19,7 +20,7 @@ from genseg_monai.engines.trainer import GenSegTrainer
 from genseg_monai.errors import UserError
 from genseg_monai.networks import Genotype
 
-__all__ = ["FORMAT", "load_file", "load_state", "save_file", "take_state"]
+__all__ = ["FORMAT", "engine_state", "load_file", "load_state", "restore_engine", "save_file", "take_state"]
 
 FORMAT = 2
 """Version of the layout below; a checkpoint of another one is refused."""
@@ -109,13 +110,23 @@ def load_state(trainer: GenSegTrainer, state: Mapping[str, Any]) -> None:
     if trainer.pairs is not None and "pairs" in state:
         trainer.pairs.load_state_dict(state["pairs"])
     trainer.train_cases, trainer.search_cases = list(state["train_cases"]), list(state["search_cases"])
-    for name, value in state["engine"].items():
-        setattr(trainer.state, name, value)
-    # ignite counts an epoch when it starts; one that was left in its middle is started again
-    trainer.state.epoch = trainer.state.iteration // trainer.state.epoch_length
+    restore_engine(trainer, state["engine"])
     trainer.search_scores = list(state["search_scores"])
     trainer.random.set_state(state["random"])
     restore_all(state["random_all"][trainer.communication.rank])
+
+
+def engine_state(trainer: Trainer) -> dict[str, Any]:
+    """Return where an engine stands: iteration, epoch, best metric."""
+    return {name: _plain(getattr(trainer.state, name)) for name in _ENGINE}
+
+
+def restore_engine(trainer: Trainer, saved: Mapping[str, Any]) -> None:
+    """Put an engine where `engine_state` was taken."""
+    for name, value in saved.items():
+        setattr(trainer.state, name, value)
+    # ignite counts an epoch when it starts; one that was left in its middle is started again
+    trainer.state.epoch = trainer.state.iteration // trainer.state.epoch_length
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import logging
 import re
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -48,10 +49,13 @@ class Resume:
         folder: of the checkpoints.
         wanted: continue if there is one; if not wanted, a folder that holds one is refused, so that nothing is lost.
         renew: if not wanted, drop the old checkpoints instead and start again.
+        load: puts an engine where a state was taken; by default that of a `GenSegTrainer`.
     """
 
-    def __init__(self, folder: str | Path, *, wanted: bool = False, renew: bool = False) -> None:
-        self.folder, self.wanted, self.renew = Path(folder), wanted, renew
+    def __init__(
+        self, folder: str | Path, *, wanted: bool = False, renew: bool = False, load: Callable[..., None] = load_state
+    ) -> None:
+        self.folder, self.wanted, self.renew, self.load = Path(folder), wanted, renew, load
 
     def attach(self, engine: Engine) -> None:
         """Register with a `GenSegTrainer`."""
@@ -81,7 +85,7 @@ class Resume:
             except UserError as problem:
                 logger.warning("%s", problem)
                 continue
-            load_state(engine, state)  # type: ignore[arg-type]
+            self.load(engine, state)
             logger.info("resumed from %s", path.name)
             return
         if found:
@@ -99,10 +103,18 @@ class Checkpointer:
         folder: of the files ``iteration_N.pt``.
         epochs: between two of them.
         keep: how many of the newest stay.
+        take: the whole state of an engine; by default that of a `GenSegTrainer`.
     """
 
-    def __init__(self, folder: str | Path, *, epochs: int = 1, keep: int = 2) -> None:
-        self.folder, self.epochs, self.keep = Path(folder), epochs, keep
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        epochs: int = 1,
+        keep: int = 2,
+        take: Callable[..., dict[str, Any]] = take_state,
+    ) -> None:
+        self.folder, self.epochs, self.keep, self.take = Path(folder), epochs, keep, take
         self._asked: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -121,9 +133,9 @@ class Checkpointer:
         Raises:
             TrainingDiverged: a weight is not a finite number; nothing is written.
         """
-        state = take_state(engine)
+        state = self.take(engine)
         for name in ("network", "generator", "discriminator", "baseline"):
-            if not all(bool(value.isfinite().all()) for value in (state[name] or {}).values()):
+            if not all(bool(value.isfinite().all()) for value in (state.get(name) or {}).values()):
                 raise _diverged(f"weights of the {name}", "not finite", engine, self.folder)
         if not _communication(engine).writes:
             return
