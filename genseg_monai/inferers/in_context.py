@@ -9,6 +9,7 @@ the sigmoid of its pass; a class that no chosen support shows is taken to be abs
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -20,7 +21,7 @@ from genseg_monai.inferers.support_set import SupportSet
 from genseg_monai.transforms.batch_augment import warp_images
 from genseg_monai.transforms.mask_warp import Warp, identity_warp
 
-__all__ = ["InContextSettings", "SupportChoice", "in_context"]
+__all__ = ["InContextSettings", "SupportChoice", "each_member", "in_context", "mean_of"]
 
 _ABSENT = -20.0  # logit of a class that no chosen support shows
 
@@ -108,17 +109,43 @@ def in_context(
         >>> in_context(Mean(), torch.rand(1, 8, 8), supports).argmax(0).sum()
         tensor(64)
     """
-    settings = settings or InContextSettings()
+    total, seen = query.new_zeros(len(supports.classes) - 1, *query.shape[1:]), torch.zeros_like(query)
+    for objects, inside in each_member(network, query, supports, settings or InContextSettings(), position):
+        total, seen = total + objects.sum(0), seen + inside.sum(0)
+    return mean_of(total, seen)
+
+
+def each_member(
+    network: nn.Module, query: Tensor, supports: SupportSet, settings: InContextSettings, position: float | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield what the members of the ensemble find, as many at once as fit.
+
+    Args:
+        network: as for `in_context`.
+        query: 1 H W.
+        supports: of K classes.
+        settings: how.
+        position: of the plane in its volume.
+
+    Yields:
+        Probabilities of the objects, M K-1 H W, 0 where a member does not see a pixel; and which it sees, M 1 H W.
+    """
     draws = draw_supports(query, supports, settings, position)
     warp = draw_moves(len(draws), settings)
     at_once = max(1, settings.pairs_at_once // draws.shape[1])
-    total, seen = query.new_zeros(len(supports.classes) - 1, *query.shape[1:]), torch.zeros_like(query)
     for start in range(0, len(draws), at_once):
         some = slice(start, start + at_once)
-        objects, inside = _members(network, query, supports, draws[some], _some(warp, some))
-        total, seen = total + objects.sum(0), seen + inside.sum(0)
-    # the mean over the members that see a pixel; the first sees all
-    objects = total / seen
+        yield _members(network, query, supports, draws[some], _some(warp, some))
+
+
+def mean_of(objects: Tensor, seen: Tensor) -> Tensor:
+    """Return the mean probabilities, K H W, over the members that see a pixel; the first sees all.
+
+    Args:
+        objects: K-1 H W, the sum over the members.
+        seen: 1 H W, how many see it.
+    """
+    objects = objects / seen
     return torch.cat([1 - objects.sum(0, keepdim=True), objects])
 
 

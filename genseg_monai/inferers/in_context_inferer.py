@@ -10,6 +10,7 @@ import torch
 from einops import rearrange
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from monai.utils import convert_to_dst_type
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -61,7 +62,9 @@ class InContextInferer(Inferer):
             raise ValueError(f"wanted B 1 {'H W' if axis is None else 'X Y Z'}, got {tuple(inputs.shape)}")
         affines = _affines(inputs)
         values = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        return torch.stack([self._segment(one, affine, network) for one, affine in zip(values, affines, strict=True)])
+        found = [self._segment(one, affine, network) for one, affine in zip(values, affines, strict=True)]
+        known = MetaTensor([]).copy_meta_from(inputs, copy_attr=False) if isinstance(inputs, MetaTensor) else None
+        return torch.stack(found) if known is None else convert_to_dst_type(torch.stack(found), known)[0]
 
     def _segment(self, image: Tensor, affine: np.ndarray, network: Any) -> Tensor:
         """Segment one image, 1 H W [D]."""
