@@ -14,7 +14,7 @@ import yaml
 from genseg_monai.apps.workflow import checked_device, quiet, shipped_bundle, shipped_presets
 from genseg_monai.errors import UserError
 
-__all__ = ["train"]
+__all__ = ["check_ids", "config_files", "train"]
 
 _RUN_ID = "training"
 
@@ -60,7 +60,7 @@ def train(
         given |= {name: value for name, value in {"budget": budget, "seed": seed}.items() if value is not None}
     if device is not None:
         given["device"] = checked_device(device)
-    _check_ids(configs, overrides)
+    check_ids(configs, overrides)
     given |= overrides
     sys.stderr.write(command_line(configs, given) + "\n")
     _run(configs, given)
@@ -86,14 +86,7 @@ def _fresh(data: str | None, out: str | None, preset: str | None) -> tuple[list[
         raise UserError(missing, "wanted, but not given: train --data DATA --out OUT, or train --resume OUT")
     if not data.startswith("phantom://") and not Path(data).exists():
         raise UserError(data, "wanted a data set, there is no such file or folder")
-    configs = [_near(shipped_bundle() / "configs" / "train.yaml")]
-    if preset is not None:
-        path = shipped_presets() / f"{preset}.yaml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in shipped_presets().glob("*.yaml"))) or "none"
-            raise UserError("--preset", f"wanted one of {known}, got {preset!r}")
-        configs.append(_near(path))
-    return configs, {"dataset_dir": data, "output_dir": out}
+    return config_files(preset), {"dataset_dir": data, "output_dir": out}
 
 
 def _continued(
@@ -111,8 +104,35 @@ def _continued(
     return [config], {"dataset_dir": dataset, "output_dir": str(run), "resume": "True"}
 
 
-def _check_ids(configs: list[Path], overrides: dict[str, str]) -> None:
-    """Refuse an override of an id that no config has: MONAI would add it silently and train with the default."""
+def config_files(preset: str | None = None) -> list[Path]:
+    """Return the config files of a training: that of the bundle, and that of a preset over it.
+
+    Args:
+        preset: name of a file in configs/.
+
+    Raises:
+        UserError: there is no such preset.
+    """
+    configs = [_near(shipped_bundle() / "configs" / "train.yaml")]
+    if preset is not None:
+        path = shipped_presets() / f"{preset}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in shipped_presets().glob("*.yaml"))) or "none"
+            raise UserError("--preset", f"wanted one of {known}, got {preset!r}")
+        configs.append(_near(path))
+    return configs
+
+
+def check_ids(configs: list[Path], overrides: dict[str, str]) -> None:
+    """Refuse an override of an id that no config has: MONAI would add it silently and train with the default.
+
+    Args:
+        configs: the config files.
+        overrides: ids, perhaps with # between the levels, and their values.
+
+    Raises:
+        UserError: naming the id, and one that is spelt like it.
+    """
     known = {str(key) for path in configs for key in yaml.safe_load(path.read_text(encoding="utf-8"))}
     for name in overrides:
         top = name.replace("::", "#").split("#")[0]

@@ -42,7 +42,12 @@ class Splits:
     test: list[dict[str, Any]] = field(default_factory=list)
 
 
-def read_splits(root: str | Path, cases: Sequence[Mapping[str, Any]] | None = None, seed: int = 0) -> Splits:
+def read_splits(
+    root: str | Path,
+    cases: Sequence[Mapping[str, Any]] | None = None,
+    seed: int = 0,
+    split_file: str | Path | None = None,
+) -> Splits:
     """Split the cases as the data set says, or make a split.
 
     ``splits.json`` beside the data (``{"train": [case, ...], "val": [...], "test": [...]}``) says all. Without it, the
@@ -53,6 +58,7 @@ def read_splits(root: str | Path, cases: Sequence[Mapping[str, Any]] | None = No
         root: the data set, as for `find_cases`.
         cases: what `find_cases` found; found here if None.
         seed: of a split made here.
+        split_file: a file like ``splits.json`` to go by instead.
 
     Raises:
         UserError: ``splits.json`` names a case that is not there, names one twice, or tears a patient apart.
@@ -64,8 +70,8 @@ def read_splits(root: str | Path, cases: Sequence[Mapping[str, Any]] | None = No
     """
     folder = data_folder(root)
     found = [dict(case) for case in (find_cases(folder) if cases is None else cases)]
-    file = (folder if folder.is_dir() else folder.parent) / "splits.json"
-    if file.is_file():
+    file = Path(split_file) if split_file else (folder if folder.is_dir() else folder.parent) / "splits.json"
+    if split_file or file.is_file():
         return _from_file(file, found)
     test = [case for case in found if case.get("split") == "test"]
     named = [case for case in found if case.get("split") == "val"]

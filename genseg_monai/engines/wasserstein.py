@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.utils.enums import CommonKeys as Keys
@@ -44,7 +45,7 @@ def gradient_penalty(
         (share * one + (1 - share) * other.detach()).requires_grad_() for one, other in zip(real, fake, strict=True)
     ]
     slopes = torch.autograd.grad(critic(*between).sum(), between, create_graph=True)
-    norm = (sum(slope.flatten(1).square().sum(1) for slope in slopes) + 1e-12).sqrt()
+    norm = (torch.stack([slope.flatten(1).square().sum(1) for slope in slopes]).sum(0) + 1e-12).sqrt()
     return (norm - 1).square().mean()
 
 
@@ -82,7 +83,7 @@ def train_pairs(
         name: torch.optim.Adam(network.parameters(), rate, betas=(0.0, 0.9))
         for name, network in (("generator", generator), ("critic", critic))
     }
-    parts = {"generator": generator, "critic": critic, "loader": loader}
+    parts: dict[str, Any] = {"generator": generator, "critic": critic, "loader": loader}
     parts |= {f"{name}_optimizer": optimizer for name, optimizer in optimizers.items()}
     done = 0
     if checkpoint is not None and checkpoint.is_file():

@@ -17,6 +17,7 @@ from genseg_monai.handlers.panel import SamplePanel
 from genseg_monai.handlers.progress import Progress
 from genseg_monai.handlers.run_log import RunLog
 from genseg_monai.handlers.snapshots import Snapshots
+from genseg_monai.handlers.synthetic_pairs import WassersteinPairs
 
 __all__ = [
     "ArchitectureLog",
@@ -37,6 +38,7 @@ __all__ = [
     "Snapshots",
     "StopOnDivergence",
     "TrainingDiverged",
+    "WassersteinPairs",
     "of_this_process",
     "run_summary",
     "scalars",

@@ -29,6 +29,7 @@ __all__ = ["BundleWriter", "Forecast", "RunRecord"]
 
 logger = logging.getLogger(__name__)
 
+_DRAWING = (Phase.WARM_UP, Phase.SEARCH, Phase.FINE_TUNE)
 _PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "nibabel", "pydicom")
 
 
@@ -84,7 +85,8 @@ class BundleWriter:
             if self._in_place:
                 self._configs(engine)
             save_file(players.network.state_dict(), models / "model.pt")
-            save_generator(models / "generator", players.generator, players.genotype, self.generator_shape)
+            if any(engine.schedule.steps[phase] for phase in _DRAWING):  # else nothing has trained it
+                save_generator(models / "generator", players.generator, players.genotype, self.generator_shape)
             logger.info("wrote %s", models / "model.pt")
         elif engine.phase in BASELINES:
             save_file(players.trained[engine.phase], models / "baselines" / f"{engine.phase}.pt")

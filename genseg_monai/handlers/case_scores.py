@@ -17,7 +17,7 @@ from genseg_monai._atomic import whole_file
 from genseg_monai.errors import UserError
 from genseg_monai.metrics.cases import CaseScore, score_case, summarise, write_scores
 
-__all__ = ["CaseScores", "score_table"]
+__all__ = ["CaseScores", "native_spacing", "score_table"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class CaseScores:
                     "draw the mask on the image itself",
                 )
             name = str(case.get("case") or len(self.rows))
-            spacing = _spacing(truth) if source.lower().endswith(_VOLUMES) else None
+            spacing = native_spacing(truth, source)
             group = str(case.get("group") or name)
             self.rows += score_case(prediction, truth, self.classes, spacing, case=name, group=group)
 
@@ -131,10 +131,15 @@ def _size(mask: torch.Tensor) -> str:
     return " x ".join(str(n) for n in mask.shape[1:])
 
 
-def _spacing(mask: torch.Tensor) -> tuple[float, ...] | None:
-    """Return the size of a voxel in mm."""
+def native_spacing(mask: torch.Tensor, source: str) -> tuple[float, ...] | None:
+    """Return the size of a voxel in mm, None for a picture, which does not know it.
+
+    Args:
+        mask: 1 H W [D], as MONAI has read it.
+        source: the file it was read from.
+    """
     affine = getattr(mask, "affine", None)
-    if affine is None:
+    if affine is None or not source.lower().endswith(_VOLUMES):
         return None
     dims = mask.ndim - 1
     return tuple(float(x) for x in np.linalg.norm(np.asarray(affine.cpu())[:3, :dims], axis=0))

@@ -69,7 +69,7 @@ class PairGenerator(nn.Module):
 
     def forward(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return images and masks."""
-        axes = {name: side for name, side in zip("xyz", self.grid, strict=False)}
+        axes = dict(zip("xyz", self.grid, strict=False))
         names = " ".join(axes)
         out = self.network(rearrange(self.project(noise), f"B (W {names}) -> B W {names}", **axes))
         return torch.sigmoid(out[:, : self.out_channels]), torch.softmax(out[:, self.out_channels :], dim=1)

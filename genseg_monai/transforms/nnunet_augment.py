@@ -27,6 +27,8 @@ from monai.transforms import (
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from genseg_monai.transforms.mask_warp import WarpRanges
+
 __all__ = ["NnUNetAugment"]
 
 
@@ -52,6 +54,11 @@ class NnUNetAugment:
     def __post_init__(self) -> None:
         if not 0 <= self.mirror <= 1:
             raise ValueError(f"mirror: wanted a probability in [0, 1], got {self.mirror}")
+
+    @property
+    def warp(self) -> WarpRanges:
+        """What is mirrored, for whoever mirrors a prediction too."""
+        return WarpRanges(flip=self.mirror)
 
     def __call__(self, images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return the augmented images and masks.

@@ -1,0 +1,162 @@
+"""`genseg study`: does it help on these data, by how much, and how sure is that?"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from genseg_monai._outcome import RunFailed
+from genseg_monai.apps.studies.ledger import Ledger, State
+from genseg_monai.apps.studies.length import settle
+from genseg_monai.apps.studies.progress import StudyProgress
+from genseg_monai.apps.studies.settings import StudySettings, read_config
+from genseg_monai.apps.studies.words import arm, factor, listed, whole
+from genseg_monai.apps.train import check_ids, config_files
+from genseg_monai.errors import UserError
+
+__all__ = ["study"]
+
+logger = logging.getLogger(__name__)
+
+_ARMS = "plain,augment,separate,no_search,genseg"
+
+
+def study(
+    *,
+    data: str,
+    out: str,
+    arms: str = _ARMS,
+    seeds: str = "0,1,2",
+    sizes: str | None = None,
+    segmenters: str | None = None,
+    test: str | None = None,
+    budget: str | None = None,
+    updates: int | None = None,
+    rates: str = "0.3,1,3",
+    preset: str | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    dry_run: bool = False,
+    **overrides: str,
+) -> str:
+    """Compare GenSeg with what it has to beat on your own cases: same cases, updates and images for every arm.
+
+    Arms: plain, augment (the bar), rotate, flip, translate, combine, wgan, separate, no_search, genseg, nnunet_style,
+    incontext. Every cell is a bundle in OUT/cells; run the same command again and it goes on where it stopped, with
+    more arms, seeds or sizes if they are given. On several GPUs one process runs on each. Results: OUT/summary.json,
+    summary.csv, scores.csv. Any further --ID VALUE is an override of train.yaml for all arms alike.
+
+    Args:
+        data: the data set, in any layout the training reads
+        out: folder of the study
+        arms: what to compare, with commas between
+        seeds: of the trainings and of the draw of training cases
+        sizes: numbers of training cases, such as 10,20,40; smaller sets are parts of larger ones; all if not given
+        segmenters: such as unet,deeplab; that of the configuration if not given
+        test: other data sets to score on too, with commas between
+        budget: wall-clock time of the whole study, such as 60m, turned once into the number of updates of every cell
+        updates: of the segmenter in every cell, instead of a budget; 2000 if neither is given
+        rates: factors on each arm's learning rate, of which the validation cases choose one; 1 chooses nothing
+        preset: name of a file in configs/
+        weights: file of UniverSeg's weights for the arm incontext
+        device: cpu, cuda or cuda:N; all GPUs if not given
+        dry_run: print the cells and what they will take, and run nothing
+        **overrides: any id of train.yaml and its value
+
+    Returns:
+        The results as a table.
+
+    Raises:
+        UserError: wrong use or wrong data.
+        RunFailed: some cells failed; the others are done.
+
+    Example:
+        genseg study --data my_cases --out runs/study --budget 8h --arms plain,augment,genseg
+    """
+    from genseg_monai.apps.studies.run_cell import study_cases
+    from genseg_monai.apps.studies.worker import work
+
+    folder = Path(out)
+    config = read_config(preset)
+    check_ids(config_files(preset), overrides)
+    settings = StudySettings(
+        data=data,
+        arms=listed("--arms", arms, arm),
+        seeds=listed("--seeds", seeds, whole),
+        sizes=tuple(sorted(listed("--sizes", sizes, whole))) if sizes else (1,),
+        segmenters=listed("--segmenters", segmenters, str) if segmenters else (str(config["segmenter"]),),
+        test=listed("--test", test, str) if test else (),
+        preset=preset,
+        rates=listed("--rates", rates, factor),
+        overrides=dict(overrides),
+        weights=weights,
+        rate_size=1,
+    )
+    everyone, scored = study_cases(settings)
+    chosen = settings.sizes if sizes else (len(everyone),)
+    if max(chosen) > len(everyone):
+        raise UserError("--sizes", f"wanted at most the {len(everyone)} training cases there are, got {max(chosen)}")
+    settings = replace(settings, sizes=chosen, rate_size=max(chosen))
+    devices = _devices(device)
+    settings, costs = settle(folder, settings, budget=budget, updates=updates, devices=devices, keep=not dry_run)
+    cells = settings.cells()
+    counts = ", ".join(f"{len(cases)} {name}" for name, cases in scored.items())
+    logger.info(
+        "%d cells of %d updates, %d learning rates an arm on the validation cases; cases: %s",
+        len(cells), settings.updates, len(settings.rates), counts,
+    )  # fmt: skip
+    progress = StudyProgress(folder, cells, costs, len(devices))
+    if dry_run:
+        return progress.table()
+    others = [_another(folder, place) for place in devices[1:]]
+    try:
+        failed = work(folder, settings, devices[0], progress)
+        for other in others:
+            other.wait()
+    finally:
+        for other in others:
+            if other.poll() is None:
+                other.terminate()  # it saves and leaves
+    return _results(folder, settings, failed)
+
+
+def _results(folder: Path, settings: StudySettings, failed: list[str]) -> str:
+    from genseg_monai.apps.studies.results import results_table, write_results
+
+    summary = write_results(folder, settings)
+    latest = Ledger(folder).latest()
+    broken = [cell.id for cell in settings.cells() if latest.get(cell.id, {}).get("state") == State.FAILED]
+    text = results_table(summary) + f"\nwritten to {folder / 'summary.json'}, summary.csv and scores.csv"
+    if broken or failed:
+        sys.stdout.write(text + "\n")
+        first = latest[(broken or failed)[0]]
+        raise RunFailed(
+            folder, f"{len(broken)} of {len(settings.cells())} cells failed, {first['cell']} because: "
+            f"{first.get('reason')}; the same command tries them again",
+        )  # fmt: skip
+    return text
+
+
+def _devices(given: str | None) -> list[str]:
+    """Return one name a process: the device given, else every GPU, else the CPU."""
+    if given is not None:
+        from genseg_monai.apps.workflow import checked_device
+
+        return [checked_device(given)]
+    import torch
+
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+
+
+def _another(folder: Path, device: str) -> subprocess.Popen[bytes]:
+    """Start another process on the same study, for another device."""
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, "-m", "genseg_monai.apps.studies", str(folder), device]
+    name = device.replace(":", "_")
+    with (logs / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ})
