@@ -17,6 +17,8 @@ from genseg_monai.errors import UserError
 __all__ = ["check_ids", "config_files", "train"]
 
 _RUN_ID = "training"
+_EPISODIC = "universeg"
+"""How the names of presets begin that train UniverSeg on episodes; they need no data."""
 
 
 def train(
@@ -81,9 +83,12 @@ def command_line(configs: list[Path], given: dict[str, str]) -> str:
 
 
 def _fresh(data: str | None, out: str | None, preset: str | None) -> tuple[list[Path], dict[str, str]]:
-    if data is None or out is None:
-        missing = "--data" if data is None else "--out"
+    needless = preset is not None and preset.startswith(_EPISODIC)
+    if out is None or (data is None and not needless):
+        missing = "--data" if data is None and not needless else "--out"
         raise UserError(missing, "wanted, but not given: train --data DATA --out OUT, or train --resume OUT")
+    if data is None:
+        return config_files(preset), {"output_dir": out}
     if not data.startswith("phantom://") and not Path(data).exists():
         raise UserError(data, "wanted a data set, there is no such file or folder")
     return config_files(preset), {"dataset_dir": data, "output_dir": out}
@@ -113,7 +118,8 @@ def config_files(preset: str | None = None) -> list[Path]:
     Raises:
         UserError: there is no such preset.
     """
-    configs = [_near(shipped_bundle() / "configs" / "train.yaml")]
+    base = "universeg_train" if preset is not None and preset.startswith(_EPISODIC) else "train"
+    configs = [_near(shipped_bundle() / "configs" / f"{base}.yaml")]
     if preset is not None:
         path = shipped_presets() / f"{preset}.yaml"
         if not path.is_file():

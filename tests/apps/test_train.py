@@ -254,3 +254,18 @@ def test_a_loss_that_explodes_is_a_failure_of_the_run(tmp_path, capsys):
     assert line.startswith("genseg: ")
     assert "there is no checkpoint yet" in line or "the last good checkpoint is" in line
     assert not Path(tmp_path / "out" / "models" / "model.pt").exists()
+
+
+def test_a_preset_of_universeg_stands_over_its_own_config_and_needs_no_data(
+    started, capsys, tmp_path, repository, monkeypatch
+):
+    monkeypatch.chdir(repository)
+    out = str(tmp_path / "out")
+    assert main(["train", "--preset", "universeg_synthetic", "--out", out, "--learning_rate", "0.001"]) == 0
+    [given] = started
+    assert given["config_file"] == ["bundle/configs/universeg_train.yaml", "configs/universeg_synthetic.yaml"]
+    assert "dataset_dir" not in given
+    assert given["output_dir"] == out
+    assert given["learning_rate"] == 0.001
+    assert main(["train", "--preset", "universeg_synthetic"]) == 2
+    assert "--out: wanted, but not given" in last_line(capsys)
