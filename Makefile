@@ -10,7 +10,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 # processes of the tests; each uses one thread
 JOBS ?= 2
 
-.PHONY: help train test lint format types bench bundle clean
+.PHONY: help train test lint format types bench bundle label clean
 
 help:  ## list the jobs
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -28,6 +28,22 @@ $(VENV)/.installed: requirements.txt | $(BIN)/python
 $(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -r $<
 	@touch $@ $(VENV)/.installed
+
+# MONAI Label's own environment; --no-deps because of what MONAI Label asks for, see requirements-label.txt
+LABEL := .venv-label
+LABEL_PYTHON ?= $(shell for p in python3.11 python3 "$(PYTHON)"; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+$(LABEL)/.installed: requirements-label.txt tools/torchvision_stand_in/pyproject.toml
+	@if [ -z "$(LABEL_PYTHON)" ]; then echo "make: python: wanted Python 3.11 with venv and pip for MONAI Label, found none;" \
+		"install it (Debian: python3.11 python3.11-venv) or name it: make label LABEL_PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	$(LABEL_PYTHON) -m venv $(LABEL)
+	$(LABEL)/bin/python -m pip install --disable-pip-version-check --progress-bar off -r $<
+	$(LABEL)/bin/python -m pip install --disable-pip-version-check --progress-bar off --no-deps \
+		monailabel==0.8.5 ./tools/torchvision_stand_in -e .
+	@touch $@
+
+label: $(LABEL)/.installed  ## install MONAI Label in an environment of its own (3.4 GB), for `genseg label`
 
 # threads that spin while they wait make a busy machine ten times slower
 train: $(VENV)/.installed  ## train on the phantom (at most 3 minutes on two cores), results in runs/phantom; again: go on
@@ -55,5 +71,5 @@ bundle: $(VENV)/.installed  ## draw the untrained weights that the bundle ships,
 	$(BIN)/python -c 'from genseg_monai.engines.bundle_folder import write_initial_weights as write; write("bundle")'
 
 clean:  ## remove the environment and the caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LABEL) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

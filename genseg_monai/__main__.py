@@ -37,6 +37,7 @@ COMMANDS = {
     "pull": ("pull", "fetch series and annotations from an archive into a de-identified data set"),
     "push": ("push", "send segmentations to an archive"),
     "deidentify": ("deidentify", "take the identity out of DICOM files"),
+    "label": ("label", "serve images to 3D Slicer and OHIF: segment, correct, train again, label what helps most"),
     "convert": ("convert", "turn DICOM files into a data set that train reads"),
 }
 

@@ -151,6 +151,7 @@ def _arguments(command: str) -> tuple[set[str], bool]:
     """Return the parameters of `genseg_monai/apps/COMMAND.py`, and whether it takes any other flag as well."""
     name = command.replace("-", "_")
     module = ROOT / "genseg_monai" / "apps" / f"{name}.py"
+    module = module if module.is_file() else module.with_suffix("") / "__init__.py"
     assert module.is_file(), f"no {module.relative_to(ROOT)}"
     for node in ast.parse(_read(module)).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:

@@ -23,13 +23,18 @@ _FROM = {"segimage2itkimage": "dcmqi (requirements-dev.txt)"}
 def needed(*programs: str) -> list[str]:
     """Return where programs (or files, by their path) are; skip where one is missing, fail if `CI` is `true`."""
     found = {name: shutil.which(name, path=_PLACES) or (name if Path(name).is_file() else "") for name in programs}
-    gone = [f"{name} of {_FROM.get(name, '.ci/apt.sh')}" for name, path in found.items() if not path]
+    gone = [f"{name} of {_source(name)}" for name, path in found.items() if not path]
     if gone:
         reason = f"not installed: {', '.join(gone)}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
     return list(found.values())
+
+
+def _source(name: str) -> str:
+    """Return what installs a program."""
+    return "`make label`" if ".venv-label" in name else _FROM.get(name, ".ci/apt.sh")
 
 
 def dicom_errors(path: Path) -> set[str]:

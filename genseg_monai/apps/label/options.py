@@ -1,0 +1,74 @@
+"""What an annotator may change, as the clients show it, and the ids of the training config it sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from genseg_monai.engines.estimate import parse_budget
+from genseg_monai.errors import UserError
+from genseg_monai.networks.segmenters import Segmenter
+
+__all__ = ["switch", "training_ids", "training_options"]
+
+
+def training_options(segmenter: str) -> dict[str, Any]:
+    """Return the options of a training with their defaults; a list is a choice, its first entry the default.
+
+    Args:
+        segmenter: the one the bundle has now.
+
+    Example:
+        >>> training_options("unet")["segmenter"][:2]
+        ['unet', 'unet_small']
+    """
+    simple_first = sorted(map(str, Segmenter), key=lambda name: (name != Segmenter.UNET_SMALL, name))
+    return {
+        "budget": "",
+        "search": True,
+        "segmenter": [segmenter, *(name for name in simple_first if name != segmenter)],
+        "compare": False,
+    }
+
+
+def training_ids(options: Mapping[str, Any], segmenter: str) -> dict[str, Any]:
+    """Return ids of the training config and their values, from the options as a client gave them.
+
+    Args:
+        options: some of those of `training_options`: `budget`, a time such as ``30m`` in place of the epochs; `search`,
+            whether the generator's architecture is searched; `segmenter`; `compare`, whether segmenters without
+            synthetic images are trained beside it.
+        segmenter: the one the bundle has now, the default.
+
+    Raises:
+        UserError: a value means nothing.
+
+    Example:
+        >>> training_ids({"budget": "10m", "search": False}, "unet_small")
+        {'segmenter': 'unet_small', 'budget': '10m', 'outer_every': 0, 'baselines': []}
+    """
+    wanted = options.get("segmenter") or segmenter
+    wanted = wanted[0] if isinstance(wanted, list) else wanted
+    if wanted not in list(Segmenter):
+        raise UserError("segmenter", f"wanted one of {', '.join(Segmenter)}, got {wanted!r}")
+    ids: dict[str, Any] = {"segmenter": str(wanted)}
+    if budget := options.get("budget"):
+        parse_budget(budget)
+        ids["budget"] = budget
+    if not switch(options.get("search", True), "search"):
+        ids["outer_every"] = 0
+    if not switch(options.get("compare", False), "compare"):
+        ids["baselines"] = []
+    return ids
+
+
+def switch(value: Any, name: str) -> bool:
+    """Read a switch as the clients send it: true, "True", 1 and the like.
+
+    Raises:
+        UserError: it is none.
+    """
+    known = {"true": True, "false": False, "1": True, "0": False}
+    if str(value).lower() not in known:
+        raise UserError(name, f"wanted true or false, got {value!r}")
+    return known[str(value).lower()]

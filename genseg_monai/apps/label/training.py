@@ -1,0 +1,128 @@
+"""GenSeg's training as MONAI Label asks for it: in place, with the labelled cases, from the weights that are there."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+from monailabel.interfaces.datastore import Datastore
+from monailabel.tasks.train.bundle import BundleTrainTask
+
+from genseg_monai._outcome import report_in_one_line
+from genseg_monai.apps.label.options import switch, training_ids, training_options
+from genseg_monai.apps.label.segment import told_to_client
+from genseg_monai.transforms.save import stem_of
+
+__all__ = ["GenSegTraining"]
+
+logger = logging.getLogger(__name__)
+
+_FEWEST = 4  # cases to train on: some of them judge the architecture
+
+
+class GenSegTraining(BundleTrainTask):
+    """Train the three stages of a bundle.
+
+    Args:
+        bundle: the folder of the bundle.
+        conf: of the app.
+    """
+
+    def __init__(self, bundle: Path, conf: dict[str, str]) -> None:
+        super().__init__(str(bundle), conf)
+        self.folder = Path(bundle)
+        self._asked: dict[str, Any] = {}
+
+    @property
+    def _segmenter(self) -> str:
+        config = yaml.safe_load((self.folder / "configs" / "inference.yaml").read_text(encoding="utf-8"))
+        return str(config["segmenter"])
+
+    def config(self) -> dict[str, Any]:
+        """Return the options of a training and their defaults."""
+        given: dict[str, Any] = super().config()
+        kept = {name: given[name] for name in ("device", "pretrained", "val_split")}
+        epochs = {"max_epochs": int(self.bundle_config["max_epochs"])}
+        return kept | epochs | training_options(self._segmenter)
+
+    def stats(self) -> dict[str, Any]:
+        """Return what the last training left: cases, seconds, and the scores of each case it was not trained on."""
+        record, scores = self.folder / "run.json", self.folder / "scores"
+        if not record.is_file():
+            return {}
+        run = json.loads(record.read_text(encoding="utf-8"))
+        told: dict[str, Any] = {name: run[name] for name in ("finished", "cases", "seconds", "iterations")}
+        rows = [row for path in sorted(scores.glob("genseg*.csv")) for row in _rows(path)]
+        told["cases_scored"] = rows
+        dice = [float(row["dice"]) for row in rows if row.get("dice")]
+        if dice:
+            told["best_metric"] = sum(dice) / len(dice)
+        return told
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Train; progress and errors go to the log, of which GET /train/ shows the last lines.
+
+        Args:
+            request: the options; those left out have their defaults.
+            datastore: has the labelled cases.
+
+        Returns:
+            What `stats` tells of it.
+        """
+        report_in_one_line()
+        with told_to_client():
+            wanted = {**self.config(), **request, "multi_gpu": False, "tracking": "None"}
+            wanted["device"] = wanted["device"] or "cpu"
+            wanted["run_id"] = wanted.get("run_id") or "run"
+            self._asked = training_ids(wanted, self._segmenter)
+            super().__call__(wanted, datastore)
+        return self.stats()
+
+    def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
+        """Return the labelled cases with their names, and their patients where the archive knows them."""
+        found = []
+        for case in super()._fetch_datalist(request, datastore):
+            name = stem_of(case["image"])
+            found.append({**case, "case": name, "group": datastore.get_image_info(name).get("PatientID") or name})
+        return found
+
+    def _partition_datalist(
+        self, datalist: list[dict[str, Any]], request: dict[str, Any], shuffle: bool = False
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Hold out whole patients, as many cases as are asked for and leave enough to train on.
+
+        The draw follows from the names, so that a case that was held out is not trained on next time.
+        """
+        wanted = round(max(float(request["val_split"]), 0.0) * len(datalist))
+        wanted = max(min(wanted, len(datalist) - _FEWEST), 0)
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for case in datalist:
+            groups.setdefault(str(case["group"]), []).append(case)
+        held_out: list[dict[str, Any]] = []
+        for name in sorted(groups, key=lambda group: hashlib.sha256(group.encode()).digest()):
+            if len(held_out) + len(groups[name]) <= wanted:
+                held_out += groups[name]
+        training = [case for case in datalist if case not in held_out]
+        logger.info("%d labelled cases: %d to train on, %d held out", len(datalist), len(training), len(held_out))
+        return training, held_out
+
+    def _load_checkpoint(self, model_pytorch: str, pretrained: Any, train_handlers: list[dict[str, Any]]) -> None:
+        """Start from the weights that are there, if they are wanted and are those of the segmenter."""
+        if switch(pretrained, "pretrained") and self._asked["segmenter"] == self._segmenter:
+            super()._load_checkpoint(model_pytorch, True, train_handlers)
+        else:
+            train_handlers[:] = [one for one in train_handlers if one.get("_target_") != "CheckpointLoader"]
+
+    def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        overrides.update(self._asked)
+        return overrides
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
