@@ -71,7 +71,7 @@ def draw_looks(draw: Draw, regions: int, owner: Tensor, size: int) -> Looks:
     calm = (base + reach * draw.uniform(-1, 1, regions)).clamp(0, 1)
     ground = draw.uniform(0, 1, regions) if shapes == 0 or draw.decide(0.3) else calm
     # a shape differs from the ground by little or by much, either way
-    contrast = draw.log_uniform(0.05, 0.7, shapes) * torch.where(draw.chance(0.5, shapes), 1.0, -1.0)
+    contrast = draw.log_uniform(0.1, 0.8, shapes) * torch.where(draw.chance(0.5, shapes), 1.0, -1.0)
     middle = ground.mean() + contrast
     middle = torch.where((middle < -0.1) | (middle > 1.1), ground.mean() - contrast, middle)
     rough = 0.12 * draw.number(0, 1) ** 2

@@ -43,6 +43,7 @@ class EpisodeStage:
         support: smallest and largest support; its logarithm is drawn uniformly, so that small ones are frequent.
         entries: supports a step, over all its tasks: the number of tasks is this divided by the support size.
         tasks: most tasks a step.
+        augment: share of the tasks that are augmented; a young network learns sooner what a support is without.
 
     Raises:
         UserError: naming the setting, what was wanted and what came.
@@ -57,6 +58,7 @@ class EpisodeStage:
     support: tuple[int, int] = (1, 64)
     entries: int = 16
     tasks: int = 4
+    augment: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "support", tuple(self.support))
@@ -65,6 +67,8 @@ class EpisodeStage:
         for name, least in (("size", 8), ("entries", 1), ("tasks", 1)):
             if getattr(self, name) < least:
                 raise UserError(name, f"wanted at least {least}, got {getattr(self, name)}")
+        if not 0 <= self.augment <= 1:
+            raise UserError("augment", f"wanted a share in [0, 1], got {self.augment}")
         if not self.share > 0:
             raise UserError("share", f"wanted a share above 0, got {self.share}")
 
@@ -161,8 +165,9 @@ class EpisodeLoader:
         else:
             images, labels = draw_entries(choose_task(self.tasks, self.names), count, self.names)
             images, labels = _at_size(images.to(self.random.device), labels.to(self.random.device), self.stage.size)
+        wanted = torch.rand(1, generator=self.names).item() < self.stage.augment
         for augment in (self.entry_augment, self.task_augment):
-            if augment is not None:
+            if augment is not None and wanted:
                 images, labels = augment(images, labels, self.random)
         return images, labels
 

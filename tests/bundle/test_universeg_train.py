@@ -90,7 +90,7 @@ def test_the_preset_makes_the_shipped_network(tmp_path: Path) -> None:
     workflow.initialize()
     trainer = workflow.parser.get_parsed_content("train#trainer")
     assert sum(weights.numel() for weights in trainer.network.parameters()) == 1_182_785
-    assert [stage.size for stage in trainer.stages] == [64, 128]
+    assert [stage.size for stage in trainer.stages] == [64, 64, 128]
     assert trainer.stages[-1].support == (1, 64)
     assert trainer.total == yaml.safe_load(PRESET.read_text())["max_epochs"] * 50
     assert not any(tmp_path.iterdir()), "nothing is written before the run"

@@ -19,6 +19,7 @@ from genseg_monai.data.episodes import (
 from genseg_monai.data.synthetic_tasks import SyntheticSettings
 from genseg_monai.data.task import Task
 from genseg_monai.errors import UserError
+from genseg_monai.transforms import IntensityRanges
 from genseg_monai.transforms.episode_augment import EntryAugment, TaskAugment
 
 SIZE = 16
@@ -137,6 +138,15 @@ def test_the_state_continues_to_the_bit(augmented):
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize(("augment", "low", "high"), [(0.0, 0, 0), (0.5, 15, 45), (1.0, 60, 60)])
+def test_the_share_of_augmented_tasks(augment, low, high):
+    """Inverted pictures of a task whose pictures are all dark."""
+    always = TaskAugment(invert=1.0, intensity=IntensityRanges(probability=0.0))
+    stage = EpisodeStage(size=SIZE, support=(1, 1), entries=1, augment=augment)
+    loader = EpisodeLoader(tasks=[make_task()], share=0.0, task_augment=always, stage=stage)
+    assert low <= sum(float(loader.draw()["image"].mean()) > 0.5 for _ in range(60)) <= high
+
+
 def test_another_seed_draws_something_else():
     stage = EpisodeStage(size=SIZE, support=(1, 1), entries=1)
     one, two = (EpisodeLoader(seed=seed, stage=stage).draw() for seed in (0, 1))
@@ -157,6 +167,7 @@ def test_the_digest_tells_tasks_apart():
         ({"size": 4}, "size: wanted at least 8, got 4"),
         ({"share": 0.0}, "share: wanted a share above 0"),
         ({"tasks": 0}, "tasks: wanted at least 1, got 0"),
+        ({"augment": 1.5}, r"augment: wanted a share in \[0, 1\], got 1.5"),
     ],
 )
 def test_a_stage_refuses(settings: dict[str, Any], message: str) -> None:
