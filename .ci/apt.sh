@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The servers and tools that the tests of genseg_monai/pacs talk to: installed if missing, never started as services.
+# The servers and tools that the tests of genseg_monai/pacs talk to, and the browser that a report is looked at in:
+# installed if missing, never started as services.
 # Without root or apt nothing happens; the tests then skip, visibly, or fail where CI=true.
 set -euo pipefail
 
 missing=()
-for pair in Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix storescu:dcmtk; do
+for pair in Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix storescu:dcmtk chromium:chromium; do
     # not `command -v`: pynetdicom puts programs of dcmtk's names first in PATH
     found=0
     for folder in /usr/sbin /usr/bin; do

@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": ("predict", "segment images with a trained bundle"),
     "evaluate": ("evaluate", "score a trained bundle on held-out cases"),
     "study": ("study", "compare the arms on your own cases: does it help, by how much, how sure is that"),
+    "report": ("report", "one page on a training or a study: verdict, scores, cases, synthetic images, cost"),
     "generate": ("generate", "make images for masks with a trained bundle"),
     "incontext": ("incontext", "segment images by a few labelled ones, without training"),
     "rank": ("rank", "order unlabelled cases: which one to annotate next"),

@@ -15,6 +15,7 @@ _REQUIREMENTS = {
     "highdicom": "highdicom>=0.27,<0.29",
     "httpx": "httpx>=0.27,<1",
     "itk": "itk>=5.4,<6",
+    "jinja2": "jinja2>=3.1.5,<4",
     "jpeg_ls": "pyjpegls>=1.5,<2",
     "matplotlib": "matplotlib>=3.8,<4",
     "pylibjpeg": "pylibjpeg>=2.0,<3",

@@ -3,7 +3,9 @@
 - Obedience: a segmenter looks at the synthetic image; Dice of what it sees against the mask the image was made from.
 - Memorisation: the distance of each synthetic image to its nearest training image, against the distances of training
   images to their own nearest neighbours (after Meehan, Chaudhuri and Dasgupta, "A non-parametric test to detect
-  data-copying in generative models", AISTATS 2020, arXiv 2004.05675, reduced to what ten images can tell).
+  data-copying in generative models", AISTATS 2020, arXiv 2004.05675, reduced to what ten images can tell). Smooth
+  images lie near everything; so it is also asked how often the nearest real image is one the generator was trained on
+  rather than one it has never seen.
 - Diversity: mean distance between two synthetic images, against that of two real ones.
 
 Distances are taken between small pictures of the images, so that noise does not hide a copy: the root of the mean
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Memorisation", "distances", "diversity", "memorisation", "obedience", "thumbnails"]
+__all__ = ["Memorisation", "distances", "diversity", "memorisation", "nearest_is_trained", "obedience", "thumbnails"]
 
 
 def obedience(logits: Tensor, masks: Tensor) -> Tensor:
@@ -138,6 +140,29 @@ def memorisation(synthetic: Tensor, real: Tensor, groups: Sequence[str] | None =
     near, which = distances(synthetic, real).min(dim=1)
     own = among.masked_fill(same, float("inf")).min(dim=1).values
     return Memorisation(tuple(near.tolist()), tuple(which.tolist()), tuple(own.tolist()))
+
+
+def nearest_is_trained(synthetic: Tensor, trained: Tensor, unseen: Tensor) -> float:
+    """Return the share of synthetic images whose nearest real image is one of the training images.
+
+    Without copying it is about the share that training images have among all real ones.
+
+    Args:
+        synthetic: N F, such as `thumbnails` gives.
+        trained: M F, images that the generator was trained on.
+        unseen: L F, images of other patients that it was not.
+
+    Raises:
+        ValueError: one of the three is empty.
+
+    Example:
+        >>> nearest_is_trained(torch.tensor([[0.1], [0.9]]), torch.tensor([[0.0]]), torch.tensor([[1.0]]))
+        0.5
+    """
+    if not (len(synthetic) and len(trained) and len(unseen)):
+        raise ValueError(f"wanted images of each kind, got {len(synthetic)}, {len(trained)} and {len(unseen)}")
+    nearest = distances(synthetic, torch.cat([trained, unseen])).argmin(dim=1)
+    return float((nearest < len(trained)).double().mean())
 
 
 def diversity(images: Tensor) -> float:

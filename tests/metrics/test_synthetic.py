@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from genseg_monai.metrics.cases import score_case
-from genseg_monai.metrics.synthetic import distances, diversity, memorisation, obedience, thumbnails
+from genseg_monai.metrics.synthetic import (
+    distances,
+    diversity,
+    memorisation,
+    nearest_is_trained,
+    obedience,
+    thumbnails,
+)
 
 
 def images(count: int, seed: int = 0, dims: int = 2) -> torch.Tensor:
@@ -35,6 +42,17 @@ def test_images_of_one_patient_do_not_set_the_bar() -> None:
     real = torch.tensor([[0.0], [0.1], [5.0]])
     assert memorisation(real[:1], real).real == pytest.approx((0.1, 0.1, 4.9))
     assert memorisation(real[:1], real, ["a", "a", "b"]).real == pytest.approx((5.0, 4.9, 4.9))
+
+
+def test_smooth_images_are_no_copies_though_they_are_near() -> None:
+    """Means of many images are nearer to each than these are to each other, and no nearer to those trained on."""
+    trained, unseen = (thumbnails(images(40, seed)) for seed in (3, 4))
+    smooth = thumbnails(images(4000, 5).reshape(40, 100, 16, 16).mean(1, keepdim=True))
+    assert memorisation(smooth, trained).ratio < 0.8
+    assert nearest_is_trained(smooth, trained, unseen) == pytest.approx(0.5, abs=0.5)
+    copied = trained + 0.01
+    assert nearest_is_trained(copied, trained, unseen) == 1.0
+    assert nearest_is_trained(unseen + 0.01, trained, unseen) == 0.0
 
 
 def test_constant_images_have_no_diversity() -> None:
@@ -82,5 +100,7 @@ def test_what_does_not_fit_is_refused() -> None:
         memorisation(torch.zeros(1, 2), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="two groups or more"):
         memorisation(torch.zeros(1, 2), torch.zeros(2, 2), ["a", "a"])
+    with pytest.raises(ValueError, match="images of each kind"):
+        nearest_is_trained(torch.zeros(1, 2), torch.zeros(2, 2), torch.zeros(0, 2))
     with pytest.raises(ValueError, match="of one shape"):
         obedience(torch.zeros(1, 2, 4), torch.zeros(1, 3, 4))

@@ -1,0 +1,1 @@
+"""What `genseg report` is made of: sources, measures, verdict, charts, pictures, page."""

@@ -1,0 +1,122 @@
+"""The sections that only the report on a study has."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genseg_monai.apps.reporting import parts
+from genseg_monai.apps.reporting.charts import size_chart
+from genseg_monai.apps.reporting.compare import Comparison
+from genseg_monai.apps.reporting.page import Chart, Code, Figures, Table, Text
+from genseg_monai.apps.reporting.run_report import time_text
+from genseg_monai.apps.reporting.sources import Run, arm_style, arm_title, read_json, read_rows
+from genseg_monai.apps.reporting.svg import Axis, Series, legend, line_chart
+
+__all__ = ["Key", "sample_efficiency", "study_cost", "study_curves", "study_repeat"]
+
+Key = tuple[str, str, int]
+"""Data set, segmenter, training cases."""
+
+
+def sample_efficiency(found: Mapping[Key, Comparison], summary: Mapping[str, Any]) -> list[Any]:
+    """Return the curves over the number of training cases, and what they save."""
+    charts = []
+    for data, segmenter in dict.fromkeys(key[:2] for key in found):
+        mine = sorted((one for key, one in found.items() if key[:2] == (data, segmenter)), key=lambda one: one.size)
+        if len(mine) < 2:
+            continue
+        series = []
+        for arm in dict.fromkeys(one.arm for compared in mine for one in compared.arms):
+            points = [(c.size, a.intervals["dice"]) for c in mine if (a := c.arm(arm)) is not None]
+            x, dice = zip(*points, strict=True)
+            ends = [[getattr(d, end) for d in dice] for end in ("mean", "low", "high")]
+            series.append(Series(arm_title(arm), x, ends[0], ends[1], ends[2], style=arm_style(arm)))
+        about = f"Mean Dice on {data} ({segmenter}) against the number of training cases; bands are 95 % intervals."
+        charts.append(Chart(size_chart(series, "Dice"), about, legend([(s.name, s.style) for s in series])))
+    if not charts:
+        return []
+    rows = []
+    for need in summary.get("cases_needed", ()):
+        if need["arm"] == need["reference"]:
+            continue
+        told = {"never": "not reached", "smallest": f"{need['cases'] or 0:.0f} or fewer"}
+        count = told.get(need["reached"]) or f"{need['cases']:.0f}"
+        times = "" if need["times_fewer"] is None else f"{need['times_fewer']:.1f}"
+        goal = f"{arm_title(need['reference'])} with {need['at']} ({need['target']:.3f})"
+        rows.append([f"{need['data']}, {arm_title(need['arm'])}", goal, count, times])
+    table = Table(["arm", "Dice to reach", "training cases needed", "times fewer"], rows)
+    return [Figures(charts), *([table] if rows else [])]
+
+
+def study_curves(folder: Path, summary: Mapping[str, Any], key: Key) -> list[Any]:
+    """Return the validation Dice of every training of the comparison over its updates."""
+    series, names = [], []
+    for cell in summary["cells"]:
+        if cell["purpose"] != "score" or int(cell["size"]) != key[2]:
+            continue
+        rows = read_rows(folder / cell["folder"] / "logs" / "history.csv")
+        points = [(int(row["iteration"]), float(row["validation"])) for row in rows if row.get("validation")]
+        if points:
+            x, y = zip(*points, strict=True)
+            style = arm_style(cell["arm"])
+            series.append(Series(cell["id"], x, y, style=style, markers=False))
+            if (arm_title(cell["arm"]), style) not in names:
+                names.append((arm_title(cell["arm"]), style))
+    if not series:
+        return []
+    about = "Validation Dice over the iterations, one line a training"
+    chart = line_chart(series, about, Axis("iteration", 0), Axis("validation Dice", 0, 1), width=640, height=300)
+    late = [cell["late_gain"] for cell in summary["cells"] if cell.get("late_gain") is not None]
+    told = f"{about}. GenSeg's begin later: its generator learns to draw first."
+    blocks: list[Any] = [Figures([Chart(chart, told, legend(names))])]
+    if late:
+        blocks.append(Text(f"Validation Dice still moved by {min(late):+.3f} to {max(late):+.3f} between the last two "
+                           "quarters of a run; near 0 is the plateau."))  # fmt: skip
+    return blocks
+
+
+def study_cost(folder: Path, summary: Mapping[str, Any]) -> list[Any]:
+    """Return time and memory by arm."""
+    spent: dict[str, list[tuple[float, float | None]]] = {}
+    for cell in summary["cells"]:
+        if cell["state"] == "done":
+            record = folder / cell["folder"] / "run.json"
+            memory = read_json(record).get("peak_memory_gib") if record.is_file() else None
+            spent.setdefault(cell["arm"], []).append((float(cell.get("seconds", 0)), memory))
+    rows = []
+    for arm, cells in sorted(spent.items(), key=lambda item: arm_style(item[0])):
+        peak = [memory for _, memory in cells if memory is not None]
+        total = sum(seconds for seconds, _ in cells)
+        told = f"{max(peak):.2f}" if peak else "-"
+        rows.append([arm_title(arm), str(len(cells)), time_text(total / len(cells)), time_text(total), told])
+    everything = sum(seconds for cells in spent.values() for seconds, _ in cells)
+    devices = sorted({str(cell["device"]) for cell in summary["cells"] if cell.get("device")})
+    told = f"{time_text(everything)} in all on {', '.join(devices) or 'an unknown device'}, runs that chose learning "
+    head = ["arm", "trainings", "time each", "time in all", "peak memory (GiB)"]
+    return [Text(told + "rates included. Energy was not measured."), Table(head, rows)]
+
+
+def study_repeat(folder: Path, summary: Mapping[str, Any], run: Run | None) -> list[Any]:
+    """Return the command, the settings and the versions."""
+    held = read_json(folder / "study.json") if (folder / "study.json").is_file() else {}
+    settings = summary["settings"]
+    blocks: list[Any] = []
+    if held.get("command"):
+        blocks.append(Code(parts.command_of(held)))
+    facts = [
+        ["arms, seeds", f"{', '.join(settings['arms'])}; {', '.join(map(str, settings['seeds']))}"],
+        ["training cases", ", ".join(map(str, settings["sizes"]))],
+        ["segmenters", ", ".join(settings["segmenters"])],
+        ["updates of the segmenter in every training", str(settings["updates"])],
+        ["settings changed for all arms", shlex.join(f"--{k} {v}" for k, v in settings["overrides"].items()) or "none"],
+    ]
+    for name, rate in summary.get("rates", {}).items():
+        tried = ", ".join(f"x{factor}: {dice:.3f}" for factor, dice in rate.get("validation_dice", {}).items())
+        facts.append(
+            [f"learning rate, {name}", f"{rate.get('learning_rate')} (validation Dice {tried or 'not tried'})"]
+        )
+    blocks.append(Table(["what", "value"], facts, numbers=False))
+    return [*blocks, *(parts.repeat(run) if run is not None else [])]
