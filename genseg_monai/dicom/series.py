@@ -201,7 +201,7 @@ def _stack(pairs: list[tuple[ImageHeader, Slice]], where: Path, tilt: Tilt, gaps
         raise SeriesError(
             where, SeriesFault.MIXED_ORIENTATION, "wanted parallel slices, got several orientations in one series"
         )
-    if not np.allclose([plane.spacing for plane in planes], first.spacing, rtol=1e-4):
+    if not np.allclose([plane.spacing or () for plane in planes], first.spacing, rtol=1e-4):
         raise SeriesError(where, SeriesFault.MIXED_SIZE, "wanted one pixel spacing, got several")
     positions = np.array([plane.position for plane in planes])
     stack = stack_slices(positions, first.orientation, spacing, first.step, where, tilt=tilt, gaps=gaps)

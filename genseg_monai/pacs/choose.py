@@ -44,7 +44,7 @@ _NO_IMAGES = frozenset(
     }
 )
 # whatever else one series does, these end the run: the next one would meet the same
-FATAL = frozenset({NetFault.UNREACHABLE, NetFault.REJECTED, NetFault.SPACE})
+FATAL = frozenset({NetFault.UNREACHABLE, NetFault.REJECTED, NetFault.CERTIFICATE, NetFault.SPACE})
 
 
 class Archive(Protocol):

@@ -6,7 +6,6 @@ are not followed, so that a password goes nowhere else.
 
 from __future__ import annotations
 
-import io
 import json
 import secrets
 import time
@@ -18,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from genseg_monai._optional import require
 from genseg_monai.pacs.dimse import FACTS, instances_of, series_of
 from genseg_monai.pacs.faults import ArchiveError, NetFault
-from genseg_monai.pacs.inbox import Inbox, write_all
+from genseg_monai.pacs.inbox import Arriving, Inbox
 from genseg_monai.pacs.multipart import boundary_of, parts
 from genseg_monai.pacs.records import InstanceRecord, Query, SeriesRecord, is_uid
 from genseg_monai.pacs.settings import PacsSettings
+from genseg_monai.pacs.tls import tls_fault
 from genseg_monai.pacs.wire import quiet
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ _JSON = "application/dicom+json"
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _MAX_JSON = 256 * 2**20
 _PAGE = 1000
-_HEAD = 8192  # bytes; the header of an ordinary image ends well before
 _READ = 2**18
 # keyword -> tag, of everything asked for
 _TAGS = {
@@ -178,7 +177,7 @@ class WebArchive:
     def _fetch(self, path: str, inbox: Inbox) -> None:
         with self._open("GET", path, "wado-rs", {"Accept": _DICOM}) as reply:
             boundary = boundary_of(reply.headers.get("content-type", ""))
-            part = _Part(inbox)
+            part = Arriving(inbox)
             try:
                 for piece in parts(self._counted(reply, inbox), boundary):
                     if piece is not None:
@@ -241,40 +240,13 @@ class WebArchive:
                 if reply.headers.get("content-encoding", "identity") != "identity":
                     raise ArchiveError(route, NetFault.FAILED, "wanted an answer as it is, the archive compressed it")
                 yield reply
-        except (web.ConnectError, web.ConnectTimeout):
+        except (web.ConnectError, web.ConnectTimeout) as error:
             problem = "wanted an archive at dicomweb, none answered; are the URL and tls in pacs.yaml right?"
-            raise ArchiveError(route, NetFault.UNREACHABLE, problem) from None
-        except (web.HTTPError, web.StreamError, web.InvalidURL):
+            raise tls_fault(route, error) or ArchiveError(route, NetFault.UNREACHABLE, problem) from None
+        except (web.HTTPError, web.StreamError, web.InvalidURL) as error:
+            if fault := tls_fault(route, error):
+                raise fault from None
             raise ArchiveError(route, NetFault.BROKEN, "the connection ended, or nothing came in time") from None
-
-
-class _Part:
-    """One instance on its way into a file."""
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox, self._head = inbox, b""
-        self._path = inbox.folder / f"{secrets.token_hex(8)}.part"
-        self._name = str(self._path)  # opened for each instance: a Path takes its time
-        self._file: io.FileIO | None = None
-
-    def add(self, piece: bytes) -> None:
-        if self._file is None:
-            self._file = open(self._name, "wb", buffering=0)  # noqa: SIM115 - closed at the end of the part
-        if len(self._head) < _HEAD:
-            self._head += piece
-        write_all(self._file, piece)
-
-    def end(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            self._inbox.take_file(self._path, self._head)
-        self._head = b""
-
-    def drop(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._path.unlink(missing_ok=True)
 
 
 def _widen(reply: httpx.Response) -> None:

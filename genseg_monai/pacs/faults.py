@@ -27,6 +27,8 @@ class NetFault(StrEnum):
     """No connection: wrong host or port, a firewall, no archive."""
     REJECTED = "rejected"
     """The archive does not accept these AE titles, or the user."""
+    CERTIFICATE = "certificate"
+    """A certificate was refused, ours or theirs, or the other side speaks no TLS."""
     BROKEN = "broken"
     """The connection ended in the middle of a transfer."""
     FAILED = "failed"

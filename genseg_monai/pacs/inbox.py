@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -16,9 +17,10 @@ from genseg_monai.pacs.records import InstanceRecord, SeriesRecord
 from genseg_monai.pacs.settings import Limits
 from genseg_monai.pacs.spool import hashed
 
-__all__ = ["Inbox", "write_all"]
+__all__ = ["Arriving", "Inbox"]
 
 _MAX_REFUSED = 16
+_HEAD = 8192  # bytes; the header of an ordinary image ends well before
 _SPACE_EVERY = 32 * 2**20  # bytes between two looks at the free space
 
 
@@ -142,7 +144,7 @@ class Inbox:
         try:
             with partial.open("wb", buffering=0) as file:
                 for piece in pieces:
-                    write_all(file, piece)
+                    _write_all(file, piece)
             self._keep(partial, name)
         except OSError:
             partial.unlink(missing_ok=True)
@@ -197,7 +199,43 @@ class Inbox:
             self._progress(len(self._held), self.bytes)
 
 
-def write_all(file: io.FileIO, piece: bytes | memoryview) -> None:
+class Arriving:
+    """One instance on its way into a file of an inbox, piece by piece.
+
+    Args:
+        inbox: takes it at its end.
+    """
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox, self._head = inbox, b""
+        self._path = inbox.folder / f"{secrets.token_hex(8)}.part"
+        self._name = str(self._path)  # opened for each instance: a Path takes its time
+        self._file: io.FileIO | None = None
+
+    def add(self, piece: bytes) -> None:
+        """Write a piece."""
+        if self._file is None:
+            self._file = open(self._name, "wb", buffering=0)  # noqa: SIM115 - closed at the end of the part
+        if len(self._head) < _HEAD:
+            self._head += piece
+        _write_all(self._file, piece)
+
+    def end(self) -> None:
+        """Hand the file to the inbox; the next piece begins another one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._inbox.take_file(self._path, self._head)
+        self._head = b""
+
+    def drop(self) -> None:
+        """Remove what has no end yet."""
+        if self._file is not None:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+
+def _write_all(file: io.FileIO, piece: bytes | memoryview) -> None:
     """Write a piece to an unbuffered file, which may take it in several steps."""
     view = memoryview(piece)
     while len(view):

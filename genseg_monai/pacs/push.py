@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from genseg_monai._optional import require
 from genseg_monai.errors import UserError
 from genseg_monai.pacs.dicomweb import WebArchive
 from genseg_monai.pacs.faults import ArchiveError, NetFault, retrying
 from genseg_monai.pacs.identify import HEAD_BYTES, identify_file, meta_of
 from genseg_monai.pacs.settings import PacsSettings
+from genseg_monai.pacs.store import StoreLine, storing_by_hand
 from genseg_monai.pacs.wire import Line
 
 __all__ = ["Parcel", "Pushed", "find_parcels", "push"]
@@ -35,6 +35,9 @@ class Parcel:
     path: Path
     sop_class: str
     syntax: str
+    sop_instance: str
+    start: int
+    """Where the data set begins in the file."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ def find_parcels(path: Path) -> list[Parcel]:
     for one in files:
         with one.open("rb") as file:
             head = file.read(HEAD_BYTES)
-        identity, syntax = identify_file(head), meta_of(head)[0]
+        identity, (syntax, start) = identify_file(head), meta_of(head)
         if identity is not None:
-            found.append(Parcel(one, identity.sop_class, syntax))
+            found.append(Parcel(one, identity.sop_class, syntax, identity.sop_instance, start))
         elif one == path or one.suffix.lower() == ".dcm":
             raise UserError(one, "wanted a DICOM file with true UIDs and file meta information, got another")
     if not found:
@@ -123,7 +126,6 @@ class _Sender:
 
     def by_store(self, associations: int) -> None:
         """Send over DIMSE."""
-        require("pynetdicom._config", "C-STORE").STORE_SEND_CHUNKED_DATASET = True  # type: ignore[attr-defined]
         workers = [threading.Thread(target=self._work) for _ in range(min(associations, self.total))]
         for worker in workers:
             worker.start()
@@ -170,22 +172,25 @@ class _Sender:
             offers = sorted({(one.sop_class, one.syntax) for one in self.waiting})[:_MAX_CONTEXTS]
         if not offers:
             return
-        with Line(self.settings, "c-store", offers=[(kind, [syntax]) for kind, syntax in offers]) as line:
-            number = 0
+        line = Line(self.settings, "c-store", offers=[(kind, [syntax]) for kind, syntax in offers])
+        with line as association, storing_by_hand(association, line.connection) as store:
             while (parcel := self._next(set(offers))) is not None:
-                number = number % 65_000 + 1
-                try:
-                    status = line.send_c_store(parcel.path, msg_id=number)
-                except ValueError:  # the archive does not take this class in this syntax
-                    self._note(0, "not_negotiated")
-                    continue
-                except (OSError, RuntimeError):
-                    status = None
-                if not status:
-                    self._back(parcel)
-                    raise ArchiveError("c-store", NetFault.BROKEN, "the connection ended, or no answer came in time")
-                taken = status.Status == 0 or status.Status in _WARNINGS
-                self._note(int(taken), "" if taken else f"status_{status.Status:04X}")
+                self._one(store, parcel)
+
+    def _one(self, store: StoreLine, parcel: Parcel) -> None:
+        if not store.takes(parcel.sop_class, parcel.syntax):
+            self._note(0, "not_negotiated")
+            return
+        try:
+            status = store.send(parcel.path, parcel.start, parcel.sop_class, parcel.sop_instance, parcel.syntax)
+        except ArchiveError:
+            self._back(parcel)
+            raise
+        except OSError:
+            self._note(0, "unreadable")
+            raise ArchiveError("c-store", NetFault.BROKEN, "a file became unreadable while it was sent") from None
+        taken = status == 0 or status in _WARNINGS
+        self._note(int(taken), "" if taken else f"status_{status:04X}")
 
     def _next(self, offers: set[tuple[str, str]]) -> Parcel | None:
         with self.lock:

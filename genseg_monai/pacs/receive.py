@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from genseg_monai._optional import require
 from genseg_monai.errors import UserError
+from genseg_monai.pacs.faults import NetFault
 from genseg_monai.pacs.identify import identify
 from genseg_monai.pacs.inbox import Inbox
 from genseg_monai.pacs.settings import PacsSettings, is_loopback
+from genseg_monai.pacs.tls import watch
 from genseg_monai.pacs.wire import SYNTAXES, make_entity, opened
 
 if TYPE_CHECKING:
@@ -92,13 +94,14 @@ class Receiver:
         local = is_loopback(settings.host)
         address = settings.move_host or ("127.0.0.1" if local else "0.0.0.0")
         self._sockets: list[socket.socket] = []
+        self._faults: list[BaseException] = []
         hook = opened(settings.limits.pdu_bytes, settings.limits.idle_seconds, inbox.count_bytes, self._sockets)
         try:
             self._server: Any = entity.start_server(
                 (address, settings.move_port),
                 block=False,
                 evt_handlers=[(evt.EVT_CONN_OPEN, hook), (evt.EVT_C_STORE, storing(inbox))],
-                ssl_context=settings.tls.context(server=True) if settings.tls else None,
+                ssl_context=watch(settings.tls.context(server=True), self._faults) if settings.tls else None,
             )
         except OSError:
             problem = f"wanted to listen at port {settings.move_port}, it is taken or not allowed; name another"
@@ -119,3 +122,7 @@ class Receiver:
         end = time.monotonic() + seconds
         while self._server.active_associations and time.monotonic() < end and not self._inbox.complete:
             time.sleep(_PAUSE)
+        if self._faults and not self._inbox.held:
+            problem = "wanted the archive to send to us over TLS, one side refused the other's certificate; "
+            problem += "do both trust each other's authority (tls ca, cert and key in pacs.yaml)?"
+            self._inbox.stop(NetFault.CERTIFICATE, problem)

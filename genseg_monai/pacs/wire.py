@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from genseg_monai._optional import require
 from genseg_monai.pacs.faults import ArchiveError, NetFault
 from genseg_monai.pacs.settings import PacsSettings
+from genseg_monai.pacs.tls import tls_fault, watch
 
 if TYPE_CHECKING:
     from pynetdicom import AE
@@ -70,6 +71,7 @@ def opened(
     idle: float,
     count: Callable[[int], None] | None = None,
     sockets: list[socket.socket] | None = None,
+    faults: list[BaseException] | None = None,
 ) -> Callable[[Event], None]:
     """Return the hook for a connection that has just opened.
 
@@ -78,6 +80,7 @@ def opened(
         idle: seconds after which a connection that stands still is given up.
         count: told each number of bytes before they are kept; may raise ArchiveError to end the association.
         sockets: collects the connection, for whoever closes it.
+        faults: collects what TLS complains of while it reads: an archive may refuse our certificate as late as that.
     """
 
     def hook(event: Event) -> None:
@@ -100,7 +103,12 @@ def opened(
             with memoryview(buffer) as view:
                 got = 0
                 while got < size:
-                    now = raw.recv_into(view[got:], min(size - got, _READ))
+                    try:
+                        now = raw.recv_into(view[got:], min(size - got, _READ))
+                    except ssl.SSLError as error:
+                        if faults is not None:
+                            faults.append(error)
+                        raise
                     if not now:
                         break
                     got += now
@@ -176,7 +184,8 @@ class Line:
         entity.requested_contexts = [*entity.requested_contexts, *more]
         events = require("pynetdicom.events", "talking to an archive")
         self._sockets: list[socket.socket] = []
-        hook = opened(settings.limits.pdu_bytes, settings.limits.idle_seconds, count, self._sockets)
+        faults: list[BaseException] = []
+        hook = opened(settings.limits.pdu_bytes, settings.limits.idle_seconds, count, self._sockets, faults)
         try:
             self._association = entity.associate(
                 settings.host,
@@ -185,13 +194,15 @@ class Line:
                 ext_neg=list(roles) or None,
                 max_pdu=settings.limits.pdu_bytes,
                 evt_handlers=[(events.EVT_CONN_OPEN, hook), *handlers],
-                tls_args=(settings.tls.context(), settings.host) if settings.tls else None,
+                tls_args=(watch(settings.tls.context(), faults), settings.host) if settings.tls else None,
             )
         except (OSError, RuntimeError):
             raise ArchiveError(route, NetFault.UNREACHABLE, "could not open a connection to host and port") from None
         if self._association.is_established:
             return
         self._close()
+        if fault := next((found for error in faults if (found := tls_fault(route, error))), None):
+            raise fault
         if self._association.is_rejected:
             problem = "wanted to be let in, the archive refused; are aet and called_aet known to it?"
             raise ArchiveError(route, NetFault.REJECTED, problem)
@@ -199,6 +210,11 @@ class Line:
             raise ArchiveError(route, NetFault.REJECTED, "the archive takes none of these kinds of object, or service")
         problem = "wanted an archive at host and port, none answered; are host, port and tls in pacs.yaml right?"
         raise ArchiveError(route, NetFault.UNREACHABLE, problem)
+
+    @property
+    def connection(self) -> socket.socket:
+        """Return the socket."""
+        return self._sockets[0]
 
     def __enter__(self) -> Association:
         return self._association

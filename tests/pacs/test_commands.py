@@ -1,9 +1,7 @@
-"""`pull`, `push` and `pacs-check` as typed, and DIMSE over TLS."""
+"""`pull`, `push` and `pacs-check` as typed."""
 
 from __future__ import annotations
 
-import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +9,8 @@ import yaml
 
 from genseg_monai.__main__ import main
 from genseg_monai.dicom.uids import Key
-from genseg_monai.pacs.dimse import DimseArchive
-from genseg_monai.pacs.faults import ArchiveError
-from genseg_monai.pacs.push import push
-from genseg_monai.pacs.settings import TlsFiles
 from tests.dicom.study import LABELS, Study
-from tests.pacs.orthanc import USER, WORD, Orthanc, needed, start_orthanc
+from tests.pacs.orthanc import USER, WORD, Orthanc, needed
 
 
 @pytest.fixture
@@ -102,51 +96,6 @@ def test_identifiers_from_a_file_stay_as_typed(files: Path, capsys: pytest.Captu
     wanted = ("1E5", "1_000", "12#3", "None", "A, B")
     assert _several("--patient-id", f"@{files / 'ids.txt'}") == wanted
     assert _several("--patient-id", "1E5,1_000, 12#3,None") == wanted[:4]
-
-
-def _certificates(folder: Path) -> None:
-    """Make an authority, and a certificate of it for each side."""
-    needed("/usr/bin/openssl")
-
-    def openssl(*words: object) -> None:
-        subprocess.run(["/usr/bin/openssl", *map(str, words)], check=True, capture_output=True)
-
-    new = ("-newkey", "rsa:2048", "-nodes", "-days", "2")
-    openssl(
-        "req", "-x509", *new, "-keyout", folder / "ca.key", "-out", folder / "ca.pem", "-subj", "/CN=test authority"
-    )
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl("req", *new, "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.csr", "-subj", f"/CN={name}")
-        signed = ("-CA", folder / "ca.pem", "-CAkey", folder / "ca.key", "-CAcreateserial", "-days", "2")
-        openssl(
-            *("x509", "-req", "-in", folder / f"{name}.csr", *signed),
-            *("-out", folder / f"{name}.pem", "-extfile", folder / "names"),
-        )
-        (folder / f"{name}.key").chmod(0o600)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom leaves its socket open
-def test_dimse_over_tls(study: Study, tmp_path: Path) -> None:
-    """Both sides show a certificate; without ours, or with another authority, nothing is said."""
-    _certificates(tmp_path)
-    more = {
-        "DicomTlsEnabled": True,
-        "DicomTlsCertificate": str(tmp_path / "server.pem"),
-        "DicomTlsPrivateKey": str(tmp_path / "server.key"),
-        "DicomTlsTrustedCertificates": str(tmp_path / "ca.pem"),
-    }
-    archive = start_orthanc(tmp_path / "orthanc", **more)
-    try:
-        tls = TlsFiles(tmp_path / "ca.pem", tmp_path / "client.pem", tmp_path / "client.key")
-        settings = archive.settings(tls=tls, attempts=1)
-        assert DimseArchive(settings).echo() > 0
-        assert push(study.folder, settings).sent == len(study.images) + 2
-        for wrong in (None, TlsFiles(tmp_path / "client.pem", tls.cert, tls.key)):
-            with pytest.raises(ArchiveError):
-                DimseArchive(replace(settings, tls=wrong)).echo()
-    finally:
-        archive.stop()
 
 
 def test_a_missing_server_is_a_skip_here_and_a_failure_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
