@@ -143,6 +143,8 @@ def _read(reader: CaseReader, value: Any) -> tuple[npt.NDArray[Any], dict[str, A
 
 
 def _name(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return _name(value[0])
     return "array" if isinstance(value, np.ndarray | Tensor) else str(value)
 
 

@@ -83,6 +83,7 @@ def described(case: Mapping[str, Any]) -> tuple[dict[int, str], str, list[int]]:
     read: ``{"1": "liver"}`` of the Decathlon and ``{"liver": 1}`` of nnU-Net.
     """
     label = case.get("label")
+    label = label[0] if isinstance(label, list) and label else label
     file = Path(str(label)).parent.parent / "dataset.json" if label else None
     if file is None or not file.is_file():
         return {}, "", []

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from genseg_monai.data.paths import image_entries, stem
+from genseg_monai.data.public_layouts import mask_case, read_public_layout
 from genseg_monai.errors import UserError
 
 __all__ = ["Listing", "read_json", "read_layout"]
@@ -44,15 +45,24 @@ class Listing:
     unlabelled: list[Path] = field(default_factory=list)
     orphans: list[Path] = field(default_factory=list)
 
-    def add(self, image: Path | list[Path], label: Path, name: str, split: str | None = None, group: str = "") -> None:
-        """Take a pair in, or what is missing of it into `orphans`."""
+    def add(
+        self,
+        image: Path | list[Path],
+        label: Path | list[Path],
+        name: str,
+        split: str | None = None,
+        group: str = "",
+    ) -> None:
+        """Take a pair in, or what is missing of it into `orphans`; several masks make one label together."""
         paths = image if isinstance(image, list) else [image]
-        missing = [path for path in (*paths, label) if not path.exists()]
+        masks = label if isinstance(label, list) else [label]
+        missing = [path for path in (*paths, *masks) if not path.exists()]
         if missing:
             self.orphans += missing
             return
         shown: str | list[str] = [str(path) for path in paths] if isinstance(image, list) else str(image)
-        case: dict[str, Any] = {"image": shown, "label": str(label), "case": name, "group": group or name}
+        marked: str | list[str] = [str(path) for path in masks] if len(masks) > 1 else str(masks[0])
+        case: dict[str, Any] = {"image": shown, "label": marked, "case": name, "group": group or name}
         if split:
             case["split"] = split
         self.cases.append(case)
@@ -113,6 +123,11 @@ def _folder(root: Path, label_dir: str | None) -> Listing:
         return listing
     if (root / "cases.csv").is_file():
         return Listing()
+    if label_dir is None and (public := read_public_layout(root)) is not None:
+        listing = Listing(unlabelled=list(public.unlabelled), orphans=list(public.orphans))
+        for case in public.cases:
+            listing.add(case.image, list(case.masks), case.name, case.split, case.group)
+        return listing
     found = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))[:5]
     raise UserError(root, f"{_WANTED}got {', '.join(found) or 'an empty folder'}; arrange the files so")
 
@@ -128,6 +143,10 @@ def _pair(listing: Listing, images: Path, labels: Path, *, channels: bool = Fals
         if stem(entry) in masks:
             raise UserError(entry, f"wanted one label a case, got {masks[stem(entry)].name} too; remove one of them")
         masks[stem(entry)] = entry
+    if not channels:  # masks named after their image with a suffix, such as _mask or _segmentation
+        for name in set(masks) - set(pictures):
+            if (case := mask_case(name)) in pictures and case not in masks:
+                masks[case] = masks.pop(name)
     for name, paths in pictures.items():
         many = [path for path in paths if channels and _CHANNEL.match(stem(path))]
         if len(paths) > 1 and len(many) < len(paths):

@@ -13,20 +13,27 @@ __all__ = [
     "is_dicom",
     "is_nifti",
     "is_picture",
+    "is_raw_radiograph",
     "is_series",
     "series_below",
     "stem",
 ]
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 NIFTI = (".nii.gz", ".nii")
 _DICOM = (".dcm", ".dicom", ".ima")
 _NO_IMAGES = frozenset({"dicomdir", "thumbs.db", "desktop.ini"})
 
 
 def is_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether the name is that of a picture (PNG, JPEG, TIFF, BMP)."""
+    """Whether the name is that of a picture (PNG, JPEG, TIFF, BMP, GIF)."""
     return os.fspath(path).lower().endswith(PICTURES)
+
+
+def is_raw_radiograph(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a chest radiograph as JSRT publishes it: ``.IMG``, 2048 x 2048 numbers of 16 bit, no header."""
+    path = Path(path)
+    return path.suffix.lower() == ".img" and path.is_file() and path.stat().st_size == 2 * 2048**2
 
 
 def is_nifti(path: str | os.PathLike[str]) -> bool:
@@ -72,7 +79,7 @@ def stem(path: str | os.PathLike[str]) -> str:
         ('liver_07', 'a.b', '1.2.840')
     """
     name = Path(path).name
-    for suffix in (*NIFTI, *PICTURES, *_DICOM):
+    for suffix in (*NIFTI, *PICTURES, *_DICOM, ".img"):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return name

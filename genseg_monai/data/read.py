@@ -22,9 +22,9 @@ from monai.data.image_reader import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image, ImageOps
 
-from genseg_monai.data.paths import is_dicom, is_nifti, is_picture
+from genseg_monai.data.paths import is_dicom, is_nifti, is_picture, is_raw_radiograph
 from genseg_monai.errors import UserError
-from genseg_monai.transforms.one_channel import LUMINANCE
+from genseg_monai.transforms.picture_channels import LUMINANCE
 
 __all__ = ["CaseReader", "LabelReader"]
 
@@ -60,7 +60,7 @@ class CaseReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[str | os.PathLike[str]] | str | os.PathLike[str]) -> bool:
         """Return whether every path is a kind of image read here."""
-        return all(is_picture(p) or is_nifti(p) or Path(p).is_dir() or is_dicom(p) for p in ensure_tuple(filename))
+        return all(_is_known(p) for p in ensure_tuple(filename))
 
     def read(self, data: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], **_: Any) -> tuple[Path, ...]:
         """Return the paths; `get_data` opens them."""
@@ -111,6 +111,8 @@ class CaseReader(ImageReader):
             return _read_series([path])
         if is_nifti(path):
             return _read_nifti(path)
+        if is_raw_radiograph(path):
+            return self._channelled(_read_radiograph(path), path), np.eye(4), {}
         if is_picture(path):
             return self._channelled(_read_picture(path, self._open), path), np.eye(4), {}
         raise UserError(
@@ -140,8 +142,9 @@ class CaseReader(ImageReader):
 class LabelReader(CaseReader):
     """Reader of labels: one channel, raw values kept.
 
-    The indices of a palette are the values; three equal channels are one; an alpha channel does not count. Whole
-    numbers stored as floating point are rounded, as tools that resample labels leave them.
+    The indices of a palette are the values; three equal channels are one; an alpha channel does not count. Several
+    files are parts of one label: each voxel has its largest value. Whole numbers stored as floating point are rounded,
+    as tools that resample labels leave them.
 
     Example:
         >>> import numpy as np, tempfile
@@ -163,6 +166,8 @@ class LabelReader(CaseReader):
             UserError: besides what `CaseReader.get_data` raises: the label is coloured or has several channels.
         """
         array, meta = super().get_data(img)
+        if len(array) == len(img) > 1:  # several masks of one case: what any of them marks
+            array = array.max(axis=0, keepdims=True)
         if len(array) != 1:
             raise UserError(img[0], f"wanted one channel of class values, got {len(array)}; join them in one label")
         if np.issubdtype(array.dtype, np.floating):
@@ -184,11 +189,22 @@ class LabelReader(CaseReader):
         return pixels[None] if pixels.ndim == 2 else pixels[None, ..., 0]
 
 
+def _is_known(path: str | os.PathLike[str]) -> bool:
+    return is_picture(path) or is_nifti(path) or Path(path).is_dir() or is_dicom(path) or is_raw_radiograph(path)
+
+
 def _grey(picture: Image.Image) -> _Array:
     if picture.mode in {"LA", "La"}:
         picture = picture.convert("L")
     pixels = np.asarray(picture)
     return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+
+
+def _read_radiograph(path: Path) -> _Array:
+    """Return a radiograph of JSRT, H W, bones bright, at half its size: that of its published masks."""
+    pixels = np.fromfile(path, dtype=">u2").reshape(2048, 2048).astype(np.float32)
+    halved = rearrange(pixels, "(H a) (W b) -> H W a b", a=2, b=2).mean((2, 3))
+    return (4095 - np.rint(halved).clip(0, 4095)).astype(np.uint16)  # 12 bits, stored as film: dense parts low
 
 
 def _read_picture(path: Path, pixels_of: Any) -> _Array:

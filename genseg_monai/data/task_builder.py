@@ -201,7 +201,8 @@ def _key(root: Path, cases: Sequence[Mapping[str, Any]], settings: PlaneSettings
     digest = hashlib.sha256(repr((_VERSION, settings)).encode())
     for case in cases:
         image = case["image"] if isinstance(case["image"], list) else [case["image"]]
-        for path in map(Path, (*image, case["label"])):
+        label = case["label"] if isinstance(case["label"], list) else [case["label"]]
+        for path in map(Path, (*image, *label)):
             files = sorted(path.rglob("*")) if path.is_dir() else [path]
             seen = [(os.path.relpath(file, root), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
             digest.update(repr((seen, case["group"])).encode())
