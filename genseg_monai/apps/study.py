@@ -14,7 +14,7 @@ from genseg_monai.apps.studies.ledger import Ledger, State
 from genseg_monai.apps.studies.length import settle
 from genseg_monai.apps.studies.progress import StudyProgress
 from genseg_monai.apps.studies.settings import StudySettings, read_config
-from genseg_monai.apps.studies.words import arm, factor, listed, whole
+from genseg_monai.apps.studies.words import arm, factor, listed, segmenter, whole
 from genseg_monai.apps.train import check_ids, config_files
 from genseg_monai.errors import UserError
 
@@ -88,7 +88,7 @@ def study(
         arms=listed("--arms", arms, arm),
         seeds=listed("--seeds", seeds, whole),
         sizes=tuple(sorted(listed("--sizes", sizes, whole))) if sizes else (1,),
-        segmenters=listed("--segmenters", segmenters, str) if segmenters else (str(config["segmenter"]),),
+        segmenters=listed("--segmenters", segmenters, segmenter) if segmenters else (str(config["segmenter"]),),
         test=listed("--test", test, str) if test else (),
         preset=preset,
         rates=listed("--rates", rates, factor),

@@ -8,7 +8,7 @@ from typing import TypeVar
 from genseg_monai.apps.studies.cells import Arm
 from genseg_monai.errors import UserError
 
-__all__ = ["arm", "factor", "listed", "whole"]
+__all__ = ["arm", "factor", "listed", "segmenter", "whole"]
 
 _Value = TypeVar("_Value")
 
@@ -41,6 +41,15 @@ def arm(word: str) -> Arm:
     if word not in list(Arm):
         raise _Wrong(f"wanted any of {', '.join(Arm)}")
     return Arm(word)
+
+
+def segmenter(word: str) -> str:
+    """Return the name of a segmenter that can be trained here."""
+    from genseg_monai.networks.segmenters import Segmenter
+
+    if word not in list(Segmenter):
+        raise _Wrong(f"wanted any of {', '.join(Segmenter)}")
+    return word
 
 
 def whole(word: str) -> int:
