@@ -31,11 +31,7 @@ def names(found: list[dict[str, Any]]) -> list[str]:
 
 
 def test_isic(tmp_path: Path) -> None:
-    for split, part, numbers in (
-        ("Training", "Training", "01"),
-        ("Validation", "Validation", "2"),
-        ("Test_v2", "Test", "3"),
-    ):
+    for split, numbers in (("Training", "01"), ("Validation", "2"), ("Test_v2", "3")):
         put(tmp_path, *(f"ISIC-2017_{split}_Data/ISIC_000000{n}.jpg" for n in numbers))
         put(tmp_path, *(f"ISIC-2017_{split}_Data/ISIC_000000{n}_superpixels.png" for n in numbers))
         folder = f"ISIC-2017_{split}_Part1_GroundTruth"
