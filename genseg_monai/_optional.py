@@ -17,6 +17,7 @@ _REQUIREMENTS = {
     "itk": "itk>=5.4,<6",
     "jinja2": "jinja2>=3.1.5,<4",
     "jpeg_ls": "pyjpegls>=1.5,<2",
+    "mlflow": "mlflow>=3.1,<4",
     "matplotlib": "matplotlib>=3.8,<4",
     "pylibjpeg": "pylibjpeg>=2.0,<3",
     "pynetdicom": "pynetdicom>=3.0,<4",

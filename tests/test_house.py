@@ -133,6 +133,7 @@ def test_dev_requirements_are_those_of_the_package() -> None:
 
 def test_install_lines_are_those_of_the_requirements() -> None:
     held = _requirements(_read(ROOT / "requirements.txt").splitlines())
+    held |= _requirements(_project()["optional-dependencies"]["tracking"])
     told = _requirements(list(_optional._REQUIREMENTS.values()))
     assert told.items() <= held.items()
 

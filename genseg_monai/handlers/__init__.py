@@ -18,6 +18,7 @@ from genseg_monai.handlers.progress import Progress
 from genseg_monai.handlers.run_log import RunLog
 from genseg_monai.handlers.snapshots import Snapshots
 from genseg_monai.handlers.synthetic_pairs import WassersteinPairs
+from genseg_monai.handlers.tracking import Track, Tracking, make_writer
 
 __all__ = [
     "ArchitectureLog",
@@ -37,8 +38,11 @@ __all__ = [
     "SamplePanel",
     "Snapshots",
     "StopOnDivergence",
+    "Track",
+    "Tracking",
     "TrainingDiverged",
     "WassersteinPairs",
+    "make_writer",
     "of_this_process",
     "run_summary",
     "scalars",
