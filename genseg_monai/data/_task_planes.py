@@ -125,13 +125,13 @@ def _planes(
     """Yield each plane of a case that shows a label: where it stands, picture H W, mask H W."""
     grid = PlaneGrid(settings.size)
     for axis in (None,) if plan.spatial_dims == 2 else (0, 1, 2):
-        pictures, masks = (to_planes(one.as_tensor(), axis)[:, 0] for one in (image, label))
-        fit = grid.fit(pictures.shape[1:], plane_spacing(image.affine, axis))
+        pictures, masks = to_planes(image.as_tensor(), axis), to_planes(label.as_tensor(), axis)[:, 0]
+        fit = grid.fit(masks.shape[1:], plane_spacing(image.affine, axis))
         for index, name in enumerate(plan.classes[1:], 1):
             area = (masks == index).flatten(1).sum(1)
             chosen = {"": 0} if axis is None else {"middle": len(masks) // 2, "largest": int(area.argmax())}
             for subset, place in chosen.items():
                 mask = grid.labels((masks[place : place + 1] == index).to(torch.uint8), fit)[0].float()
                 if mask.any():
-                    picture = grid.images(pictures[place : place + 1], fit)[0].clamp(0, 1)
+                    picture = grid.images(pictures[place : place + 1], fit)[0, 0].clamp(0, 1)
                     yield _Place(subset, "" if axis is None else _AXES[axis], name), picture, mask

@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 
 from genseg_monai.data.paths import is_dicom, is_nifti, is_picture, is_raw_radiograph
 from genseg_monai.errors import UserError
-from genseg_monai.transforms.picture_channels import LUMINANCE
+from genseg_monai.transforms.one_channel import LUMINANCE
 
 __all__ = ["CaseReader", "LabelReader"]
 

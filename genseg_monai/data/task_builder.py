@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _VERSION = 1  # of what is built: tasks of another version are built anew
 _LISTING = "tasks.csv"
+_LISTS = ("splits.json", "dataset.json", "cases.csv")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def build_tasks(
     """Turn data sets into tasks, or find them built.
 
     Args:
-        sources: data sets in any layout `find_cases` reads, ``phantom://2d``, or folders of data sets.
+        sources: data sets in any layout `find_cases` reads, ``phantom://2d``, or folders of data sets of which one at
+            least has splits.json, dataset.json or cases.csv.
         out: the folder for the tasks; ``tasks.csv`` in it lists those of all data sets built into it.
         settings: of the planes.
         label_dir: name of the folder of masks, where a data set has several.
@@ -139,17 +141,14 @@ def read_tasks(folder: str | Path) -> list[Task]:
 
 
 def _data_sets(source: str | Path, label_dir: str | None) -> list[Path]:
-    """Return the data sets at a place: itself, or the folders in it that are one."""
+    """Return the data sets at a place: itself, or the folders in it that are one and say so by a list of their own."""
     root = data_folder(source)
-    try:
-        read_layout(root, label_dir)
-    except UserError as error:
-        found = (
-            [folder for folder in sorted(root.iterdir()) if _is_data_set(folder, label_dir)] if root.is_dir() else []
-        )
-        if not found:
-            raise error
-        return found
+    below = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    if not any((root / name).is_file() for name in _LISTS):
+        found = [folder for folder in below if _is_data_set(folder, label_dir)]
+        if any((folder / name).is_file() for folder in found for name in _LISTS):
+            return found
+    read_layout(root, label_dir)
     return [root]
 
 

@@ -4,7 +4,8 @@ UniverSeg (Butoi et al., ICCV 2023, arXiv 2304.06131) segments one label a pass.
 draws of supports are averaged. Beyond it: the supports most like the query are taken where there are more than fit;
 each member of the ensemble sees query and supports flipped, turned and scaled alike, which is a task of its own; the
 passes of several classes are joined by a softmax with the background at logit 0, so that one class gives
-the sigmoid of its pass; a class that no chosen support shows is taken to be absent, without a pass.
+the sigmoid of its pass; a class that no chosen support shows is taken to be absent, without a pass; and pictures in
+colour become the grey in which the object stands out (`genseg_monai.transforms.colour_axis`).
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def in_context(
 
     Args:
         network: query ``B 1 H W``, support images and labels ``B S 1 H W`` -> logits ``B 1 H W``.
-        query: 1 H W in [0, 1], of the size of the supports.
+        query: C H W in [0, 1], with the channels and the size of the supports.
         supports: labelled planes of K classes.
         settings: how.
         position: where the plane lies in its volume, in [0, 1]; None for a picture.
@@ -109,7 +110,7 @@ def in_context(
         >>> in_context(Mean(), torch.rand(1, 8, 8), supports).argmax(0).sum()
         tensor(64)
     """
-    total, seen = query.new_zeros(len(supports.classes) - 1, *query.shape[1:]), torch.zeros_like(query)
+    total, seen = query.new_zeros(len(supports.classes) - 1, *query.shape[1:]), torch.zeros_like(query[:1])
     for objects, inside in each_member(network, query, supports, settings or InContextSettings(), position):
         total, seen = total + objects.sum(0), seen + inside.sum(0)
     return mean_of(total, seen)
@@ -122,7 +123,7 @@ def each_member(
 
     Args:
         network: as for `in_context`.
-        query: 1 H W.
+        query: C H W.
         supports: of K classes.
         settings: how.
         position: of the plane in its volume.
@@ -194,12 +195,9 @@ def _members(
 ) -> tuple[Tensor, Tensor]:
     """Return the probabilities of the objects of each member, M K-1 H W, and which pixels it sees, M 1 H W."""
     draws = draws.to(supports.images.device)
-    queries = repeat(query, "1 H W -> M 1 H W", M=len(draws)).float()
-    images = rearrange(supports.images[draws], "M S 1 H W -> M S H W").float()
+    queries = repeat(supports.view(query).float(), "K H W -> M K 1 H W", M=len(draws))
     labels = rearrange(supports.labels[draws], "M S 1 H W -> M S H W")
-    seen = torch.ones_like(queries)
-    if warp is not None:
-        queries, images = warp_images(queries, warp), warp_images(images, warp)
+    seen = torch.ones_like(queries[:, 0])
     logits = queries.new_full((len(draws), len(supports.classes), *query.shape[1:]), _ABSENT)
     logits[:, 0] = 0
     for index in range(1, len(supports.classes)):
@@ -207,9 +205,11 @@ def _members(
         shown = masks.flatten(1).any(1)
         if not shown.any():
             continue
+        one, images = queries[:, index - 1], supports.views[draws, index - 1].float()
         if warp is not None:
+            one, images = warp_images(one, warp), warp_images(images, warp)
             masks = warp_images(masks, warp, "zeros").clamp(0, 1)
-        told = network(queries[shown], images[shown, :, None].clamp(0, 1), masks[shown, :, None])
+        told = network(one[shown].clamp(0, 1), images[shown, :, None].clamp(0, 1), masks[shown, :, None])
         logits[shown, index] = told[:, 0].float()
     # p_k = exp(l_k) / sum_j exp(l_j) with l_0 = 0: one class gives the sigmoid of its logit
     objects = logits.softmax(1)[:, 1:]

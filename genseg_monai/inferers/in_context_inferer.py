@@ -41,12 +41,14 @@ class InContextInferer(Inferer):
     def __init__(self, supports: Supports, settings: InContextSettings | None = None) -> None:
         super().__init__()
         self.supports, self.settings = supports, settings or InContextSettings()
+        self._planes = supports.planes
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor] | nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Segment a batch.
 
         Args:
-            inputs: B 1 H W, or B 1 X Y Z in RAS, in [0, 1]; a `MetaTensor` tells the spacing.
+            inputs: B C H W, or B 1 X Y Z in RAS, in [0, 1], with the channels C of the supports; a `MetaTensor` tells
+                the spacing.
             network: query, support images, support labels -> logits; see `in_context`.
             args: for the form of MONAI's inferers; nothing.
             kwargs: for the form of MONAI's inferers; nothing.
@@ -55,11 +57,12 @@ class InContextInferer(Inferer):
             B K H W [D], probabilities, on the grid of the inputs.
 
         Raises:
-            ValueError: pictures, and the supports are volumes, or the reverse.
+            ValueError: pictures, and the supports are volumes, or the reverse; or other channels.
         """
         axis = self.supports.axis
-        if inputs.ndim != (4 if axis is None else 5) or inputs.shape[1] != 1:
-            raise ValueError(f"wanted B 1 {'H W' if axis is None else 'X Y Z'}, got {tuple(inputs.shape)}")
+        channels = self.supports.planes.images.shape[1]
+        if inputs.ndim != (4 if axis is None else 5) or inputs.shape[1] != channels:
+            raise ValueError(f"wanted B {channels} {'H W' if axis is None else 'X Y Z'}, got {tuple(inputs.shape)}")
         affines = _affines(inputs)
         values = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         found = [self._segment(one, affine, network) for one, affine in zip(values, affines, strict=True)]
@@ -67,15 +70,17 @@ class InContextInferer(Inferer):
         return torch.stack(found) if known is None else convert_to_dst_type(torch.stack(found), known)[0]
 
     def _segment(self, image: Tensor, affine: np.ndarray, network: Any) -> Tensor:
-        """Segment one image, 1 H W [D]."""
-        planes, grid, axis = self.supports.planes.to(image.device), self.supports.grid, self.supports.axis
-        stack = to_planes(image, axis)[:, 0]
-        fit = grid.fit(stack.shape[1:], plane_spacing(affine, axis))
+        """Segment one image, C H W [D]."""
+        if self._planes.images.device != image.device:
+            self._planes = self._planes.to(image.device)
+        grid, axis = self.supports.grid, self.supports.axis
+        stack = to_planes(image, axis)
+        fit = grid.fit(stack.shape[2:], plane_spacing(affine, axis))
         queries = grid.images(stack, fit)
         found = []
         for i in tqdm(range(len(queries)), desc="planes", disable=None if len(queries) > 1 else True, leave=False):
             place = None if axis is None else (i + 0.5) / len(queries)
-            told = in_context(network, queries[i : i + 1], planes, self.settings, place)
+            told = in_context(network, queries[i], self._planes, self.settings, place)
             found.append(grid.back(told, fit))
         return from_planes(torch.stack(found), axis)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from genseg_monai.data.read import CaseReader, LabelReader
 from genseg_monai.errors import UserError
 from genseg_monai.inferers.support_set import SupportSet
 from genseg_monai.transforms.normalise import MapLabeld, Normalised
-from genseg_monai.transforms.one_channel import OneChanneld
+from genseg_monai.transforms.picture_channels import PictureChannelsd
 from genseg_monai.transforms.planes import PlaneGrid, Seen, best_axis, plane_spacing, to_planes
 
 __all__ = ["Supports", "apply", "case_transforms", "read_supports", "support_plan"]
@@ -47,7 +46,11 @@ class Supports:
 
 
 def support_plan(
-    cases: Sequence[Mapping[str, Any]], label_values: Mapping[int, int] | None = None, modality: str | None = None
+    cases: Sequence[Mapping[str, Any]],
+    label_values: Mapping[int, int] | None = None,
+    modality: str | None = None,
+    *,
+    colour: bool = True,
 ) -> Plan:
     """Say how images are normalised and what the label values mean, from the supports.
 
@@ -55,25 +58,26 @@ def support_plan(
         cases: with `image` and `label`: paths, or arrays C H W [D] and 1 H W [D].
         label_values: raw value -> class index, where it is not plain from the labels.
         modality: ``CT``, ``MR`` or another; as the files say, or told by the intensities, if None.
+        colour: whether pictures in colour keep it; else they turn grey.
 
     Returns:
-        A plan of one channel.
+        A plan of one channel, or of three where there are pictures in colour.
 
     Raises:
         UserError: cases cannot be read or do not belong together.
     """
-    if all(isinstance(case["label"], str | Path) for case in cases):
+    if not any(isinstance(case["label"], np.ndarray | Tensor) for case in cases):
         plan = propose_plan(cases, label_values=label_values, modality=modality)
     else:
         facts = look_at_all(cases)
         for error in (error for case in facts for error in case.errors):
             raise error
         plan = plan_from(take_fingerprint(facts), label_values=label_values, modality=modality, where=facts[0].label)
-    return replace(plan, in_channels=1)
+    return replace(plan, in_channels=3 if colour and plan.in_channels == 3 and plan.spatial_dims == 2 else 1)
 
 
 def case_transforms(plan: Plan | Mapping[str, Any], keys: Sequence[str] = ("image",)) -> Compose:
-    """Return what brings a case to one channel in [0, 1], volumes in RAS, at the size it has.
+    """Return what brings a case to the channels of the plan, in [0, 1], volumes to RAS, at the size it has.
 
     Args:
         plan: what `support_plan` gave.
@@ -81,8 +85,8 @@ def case_transforms(plan: Plan | Mapping[str, Any], keys: Sequence[str] = ("imag
     """
     plan = plan if isinstance(plan, Plan) else Plan.from_dict(plan)
     steps: list[Any] = [
-        LoadFilesd("image", CaseReader(channels=1)),
-        OneChanneld("image", plan.spatial_dims),
+        LoadFilesd("image", CaseReader()),
+        PictureChannelsd("image", plan.spatial_dims, plan.in_channels),
         Normalised("image", plan.normalisation, plan.lower, plan.upper),
     ]
     if "label" in keys:
@@ -167,16 +171,16 @@ def read_supports(
 def _planes(
     image: Tensor, label: Tensor, affine: Any, grid: PlaneGrid, axis: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return planes, their labels, both N 1 H W, and their positions, N."""
-    planes, labels = to_planes(image, axis)[:, 0], to_planes(label, axis)[:, 0]
+    """Return planes N C H W, their labels N 1 H W and their positions N."""
+    planes, labels = to_planes(image, axis), to_planes(label, axis)[:, 0]
     positions = (torch.arange(len(planes)) + 0.5) / len(planes)
     shown = (labels != 0).flatten(1).any(1)
     if len(planes) > 1:
         full, empty = shown.nonzero()[:, 0], (~shown).nonzero()[:, 0]
         kept = torch.cat([_spread(full, _MOST_PLANES - _MOST_EMPTY), _spread(empty, _MOST_EMPTY)]).sort().values
         planes, labels, positions = planes[kept], labels[kept], positions[kept]
-    fit = grid.fit(planes.shape[1:], plane_spacing(affine, axis))
-    return grid.images(planes, fit)[:, None], grid.labels(labels, fit)[:, None], positions
+    fit = grid.fit(labels.shape[1:], plane_spacing(affine, axis))
+    return grid.images(planes, fit), grid.labels(labels, fit)[:, None], positions
 
 
 def _spread(indices: Tensor, most: int) -> Tensor:

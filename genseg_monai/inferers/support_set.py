@@ -10,6 +10,9 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
+from genseg_monai.transforms.colour_axis import colour_axis, project
+from genseg_monai.transforms.one_channel import luminance
+
 __all__ = ["SupportSet"]
 
 _THUMBNAIL = 16  # pixels on a side: what is where, not what it looks like
@@ -21,10 +24,13 @@ class SupportSet:
     """Labelled planes on the grid of the network.
 
     Args:
-        images: N 1 H W in [0, 1].
+        images: N C H W in [0, 1], grey or colour.
         labels: N 1 H W, class indices, uint8; 0 is background.
         classes: names, the background first.
         positions: where each plane lies in its volume, in [0, 1]; 0.5 for pictures.
+
+    Attributes:
+        views: N K-1 H W: the grey picture in which the network looks for each class.
 
     Raises:
         ValueError: the shapes do not fit, or there is no plane.
@@ -39,12 +45,16 @@ class SupportSet:
     labels: Tensor
     classes: Sequence[str]
     positions: Tensor = field(default_factory=lambda: torch.empty(0))
+    views: Tensor = field(init=False, repr=False)
+    _thumbnails: Tensor = field(init=False, repr=False)
+    _axes: tuple[Tensor, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what does not belong together."""
-        if self.images.ndim != 4 or self.images.shape != self.labels.shape or self.images.shape[1] != 1:
+        shape = tuple(self.images.shape)
+        if len(shape) != 4 or shape[1] not in (1, 3) or tuple(self.labels.shape) != (shape[0], 1, *shape[2:]):
             raise ValueError(
-                f"wanted images and labels N 1 H W, got {tuple(self.images.shape)} and {tuple(self.labels.shape)}"
+                f"wanted images N 1 H W or N 3 H W and labels N 1 H W, got {shape} and {tuple(self.labels.shape)}"
             )
         if not len(self.images):
             raise ValueError("wanted one labelled plane or more, got none")
@@ -53,9 +63,22 @@ class SupportSet:
         if len(self.positions) != len(self.images):
             raise ValueError(f"wanted a position for each of {len(self.images)} planes, got {len(self.positions)}")
         object.__setattr__(self, "_thumbnails", _thumbnails(self.images))
+        kinds = range(1, len(self.classes))
+        axes = [colour_axis(self.images, self.labels == k) for k in kinds] if shape[1] == 3 else []
+        object.__setattr__(self, "_axes", tuple(axes))
+        object.__setattr__(self, "views", self._seen(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def view(self, query: Tensor) -> Tensor:
+        """Return the grey picture of a query, C H W, in which the network looks for each class, K-1 H W."""
+        return self._seen(query[None])[0]
+
+    def _seen(self, images: Tensor) -> Tensor:
+        if not self._axes:
+            return images.expand(-1, len(self.classes) - 1, -1, -1)
+        return torch.cat([project(images, axis) for axis in self._axes], dim=1)
 
     def to(self, device: torch.device | str) -> SupportSet:
         """Return the same on a device."""
@@ -65,13 +88,13 @@ class SupportSet:
         """Return how unlike each plane is: mean squared difference of small, standardised pictures, and of the place.
 
         Args:
-            images: B 1 H W.
+            images: B C H W.
             positions: B, as those of the supports; None for pictures.
 
         Returns:
             B N, 0 or more.
         """
-        mine, theirs = _thumbnails(images), self._thumbnails  # type: ignore[attr-defined]
+        mine, theirs = _thumbnails(images), self._thumbnails
         apart = torch.cdist(mine, theirs).square() / mine.shape[1]
         if positions is not None:
             apart = apart + _PLACE * (positions.to(apart)[:, None] - self.positions[None]).square()
@@ -81,5 +104,5 @@ class SupportSet:
 def _thumbnails(images: Tensor) -> Tensor:
     """Return N P: each image with few pixels, mean zero and standard deviation one."""
     size = tuple(min(_THUMBNAIL, n) for n in images.shape[2:])
-    small = rearrange(F.interpolate(images.float(), size, mode="area"), "N 1 H W -> N (H W)")
+    small = rearrange(F.interpolate(luminance(images.float()), size, mode="area"), "N 1 H W -> N (H W)")
     return (small - small.mean(1, keepdim=True)) / small.std(1, keepdim=True, correction=0).clamp_min(1e-4)

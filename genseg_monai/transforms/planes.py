@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,10 +34,10 @@ class PlaneGrid:
 
     Example:
         >>> grid = PlaneGrid(32)
-        >>> planes = torch.rand(5, 20, 40)
+        >>> planes = torch.rand(5, 1, 20, 40)
         >>> fit = grid.fit((20, 40))
-        >>> grid.images(planes, fit).shape, grid.back(grid.images(planes, fit), fit).shape
-        (torch.Size([5, 32, 32]), torch.Size([5, 20, 40]))
+        >>> grid.images(planes, fit).shape, grid.back(grid.images(planes, fit)[:, 0], fit).shape
+        (torch.Size([5, 1, 32, 32]), torch.Size([5, 20, 40]))
     """
 
     size: int = 128
@@ -53,15 +54,18 @@ class PlaneGrid:
         return fit_grid(shape, (self.size, self.size), [step * factor for step in spacing])
 
     def images(self, planes: Tensor, fit: GridFit) -> Tensor:
-        """Bring images N H W to the grid, N size size; beside them comes their smallest value."""
-        return F.pad(resize(planes, fit.inner, "bilinear"), _padding(fit), value=float(planes.amin()))
+        """Bring images N C H W to the grid, N C size size; beside them comes their smallest value."""
+        scaled = resize(rearrange(planes, "N C H W -> (N C) H W"), fit.inner, "bilinear")
+        return rearrange(
+            F.pad(scaled, _padding(fit), value=float(planes.amin())), "(N C) H W -> N C H W", N=len(planes)
+        )
 
     def labels(self, planes: Tensor, fit: GridFit) -> Tensor:
         """Bring labels N H W to the grid, N size size; beside them comes background, 0."""
         return F.pad(resize_label(planes, fit.inner), _padding(fit))
 
     def back(self, planes: Tensor, fit: GridFit) -> Tensor:
-        """Bring images or probabilities N size size back, N H W, linearly."""
+        """Bring probabilities N size size back, N H W, linearly."""
         (top, left), (rows, columns) = fit.before, fit.inner
         return resize(planes[:, top : top + rows, left : left + columns], fit.native, "bilinear")
 

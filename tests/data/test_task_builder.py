@@ -101,7 +101,7 @@ def test_built_once_and_again_after_a_change(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_data_sets(tmp_path: Path) -> None:
-    pictures(tmp_path / "all" / "a", 3)
+    splits(pictures(tmp_path / "all" / "a", 3), train=["c0", "c1"])
     volumes(tmp_path / "all" / "b", 2)
     (tmp_path / "all" / "notes").mkdir()
     assert {row.dataset for row in build_tasks([tmp_path / "all"], tmp_path / "out", SMALL)} == {"a", "b"}

@@ -160,7 +160,9 @@ def test_settings(wrong: dict[str, Any], told: str) -> None:
 
 def test_support_sets() -> None:
     images = torch.rand(2, 1, 8, 8)
-    with pytest.raises(ValueError, match=r"wanted images and labels N 1 H W, got \(2, 1, 8, 8\) and \(2, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"wanted images N 1 H W or N 3 H W and labels N 1 H W, got \(2, 1, 8, 8\) and \(2, 8, 8\)"
+    ):
         SupportSet(images, images[:, 0], ("", "a"))
     with pytest.raises(ValueError, match="wanted one labelled plane or more"):
         SupportSet(images[:0], images[:0], ("", "a"))

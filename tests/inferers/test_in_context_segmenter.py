@@ -110,7 +110,8 @@ def test_plain_arrays() -> None:
     cases = [{"image": random.integers(0, 256, (3, 16, 16), dtype=np.uint8), "label": label} for _ in range(3)]
     segmenter = InContextSegmenter(Bright(), cases, PLAIN, size=16)
     assert segmenter.plan.label_values == {0: 0, 255: 1}
-    assert segmenter.plan.in_channels == 1
+    assert segmenter.plan.in_channels == 3
+    assert support_plan(cases, colour=False).in_channels == 1
     assert segmenter.segment(cases[0]["image"]).mask.shape == (1, 16, 16)
 
 
@@ -120,6 +121,24 @@ def test_colour_and_grey_go_together(tmp_path: Path) -> None:
     colour[5:9] = 255
     found = InContextSegmenter(Bright(), cases, PLAIN, size=32).segment(picture(tmp_path / "q.png", colour))
     assert (found.mask[0, 6:8] == 1).all()
+
+
+def test_a_red_object_as_bright_as_the_rest() -> None:
+    """The network sees grey alone; what differs in hue is made bright for it."""
+    random = np.random.default_rng(0)
+    label = np.zeros((1, 24, 24), np.uint8)
+    label[:, 6:15, 6:15] = 1
+
+    def photo() -> np.ndarray:
+        red = label * np.array([60, -30, 0])[:, None, None]
+        return (120 + red + random.normal(0, 3, (3, 24, 24))).astype(np.uint8)
+
+    cases = [{"image": photo(), "label": label} for _ in range(3)]
+    for colour, least, most in ((True, 0.95, 1.0), (False, 0.0, 0.7)):
+        plan = support_plan(cases, colour=colour)
+        mask = InContextSegmenter(Bright(), cases, PLAIN, plan=plan, size=24).segment(photo()).mask[0] == 1
+        truth = torch.from_numpy(label[0] > 0)
+        assert least <= 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) <= most
 
 
 def test_volumes_give_few_empty_planes() -> None:

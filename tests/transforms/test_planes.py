@@ -43,15 +43,14 @@ def test_a_larger_picture_than_the_scale_allows_is_shrunk() -> None:
 
 
 def test_to_the_grid_and_back() -> None:
-    grid, planes = PlaneGrid(64), 1 + torch.rand(2, 16, 32)
+    grid, planes = PlaneGrid(64), 1 + torch.rand(2, 3, 16, 32)
     fit = grid.fit((16, 32))
     on_grid = grid.images(planes, fit)
-    assert on_grid.shape == (2, 64, 64)
-    assert (on_grid[:, :16] == planes.min()).all(), "beside the image"
-    smooth = torch.linspace(0, 1, 32).expand(2, 16, 32)
-    torch.testing.assert_close(
-        grid.back(grid.images(smooth, fit), fit)[..., 2:-2], smooth[..., 2:-2], atol=0.02, rtol=0
-    )
+    assert on_grid.shape == (2, 3, 64, 64)
+    assert (on_grid[:, :, :16] == planes.min()).all(), "beside the image"
+    smooth = torch.linspace(0, 1, 32).expand(2, 1, 16, 32)
+    back = grid.back(grid.images(smooth, fit)[:, 0], fit)
+    torch.testing.assert_close(back[..., 2:-2], smooth[:, 0, :, 2:-2], atol=0.02, rtol=0)
     labels = torch.zeros(2, 16, 32, dtype=torch.uint8)
     labels[0, 4:8, 6:9] = 3
     there = grid.labels(labels, fit)

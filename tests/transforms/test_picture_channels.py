@@ -7,18 +7,18 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from genseg_monai.errors import UserError
-from genseg_monai.transforms.one_channel import OneChanneld
+from genseg_monai.transforms.picture_channels import PictureChannelsd
 
 
 def test_grey_is_as_it_is() -> None:
     image = torch.rand(1, 4, 5)
-    assert OneChanneld("image", 2)({"image": image})["image"] is image
+    assert PictureChannelsd("image", 2)({"image": image})["image"] is image
 
 
 def test_colour_as_pillow_turns_it_grey() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
     image = torch.from_numpy(pixels).permute(2, 0, 1).float()
-    grey = OneChanneld("image", 2)({"image": image})["image"]
+    grey = PictureChannelsd("image", 2)({"image": image})["image"]
     np.testing.assert_allclose(grey[0], np.asarray(Image.fromarray(pixels).convert("L")), atol=1)
 
 
@@ -34,5 +34,12 @@ def test_colour_as_pillow_turns_it_grey() -> None:
 def test_refused(shape: tuple[int, ...], dims: int, told: str) -> None:
     image = MetaTensor(torch.zeros(shape), meta={"filename_or_obj": "a.nii"})
     with pytest.raises(UserError) as error:
-        OneChanneld("image", dims)({"image": image})
+        PictureChannelsd("image", dims)({"image": image})
     assert str(error.value) == told
+
+
+def test_grey_among_colour() -> None:
+    image = torch.rand(1, 4, 5)
+    assert torch.equal(PictureChannelsd("image", 2, 3)({"image": image})["image"], image.expand(3, -1, -1))
+    with pytest.raises(ValueError, match="channels: wanted 1 or 3, got 2"):
+        PictureChannelsd("image", 2, 2)
