@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,10 @@ class Models:
 
     def _plan(self, cases: Cases) -> Plan:
         if self.is_trained:
-            plan = self.trained().plan
+            known = self.trained().plan
             try:
-                return support_plan(cases, label_values=plan.label_values, modality=plan.modality)
+                plan = support_plan(cases, label_values=known.label_values, modality=known.modality)
+                return replace(plan, classes=known.classes)
             except UserError as problem:
                 logger.info("the labels are not those of the trained bundle: %s", problem)
         return support_plan(cases)

@@ -1,0 +1,148 @@
+"""Our own app of MONAI Label with a real archive: images by DICOMweb, labels back as DICOM SEG."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+import torch
+
+from benchmarks.dicom_from_nifti import write_series
+from genseg_monai.apps.predict import predict
+from genseg_monai.networks.universeg import UniverSeg
+from tests.apps.label.server import LabelServer, genseg_label, label_python, running, write_cases
+from tests.bundle.tiny import PLAN_3D, make_bundle
+from tests.pacs.orthanc import USER, WORD, Orthanc, start_orthanc
+from tests.tools import dcmqi_segments, dicom_errors
+
+PLAN = PLAN_3D | {"classes": ["background", "hippocampus"], "label_values": {0: 0, 1: 1}, "size": [32, 32, 32]}
+MODALITIES = ("CT", "MR", "MR", "CT")
+
+
+@dataclass
+class Setting:
+    """A server on an archive of four series, of which the first two are labelled in the course of the tests."""
+
+    folder: Path
+    archive: Orthanc
+    server: LabelServer
+    series: list[str]
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    label_python()
+    folder = tmp_path_factory.mktemp("label")
+    archive = start_orthanc(folder / "orthanc")
+    try:
+        names = write_cases(folder / "cases", len(MODALITIES))
+        series = [
+            write_series(folder / "cases" / f"{name}.nii.gz", folder / "dicom" / name, modality)
+            for name, modality in zip(names, MODALITIES, strict=True)
+        ]
+        archive.send(folder / "dicom")
+        torch.manual_seed(0)
+        torch.save(UniverSeg(features=(4, 4, 4, 4)).state_dict(), folder / "universeg.pt")
+        make_bundle(folder / "bundle", PLAN)
+        words = genseg_label(
+            f"http://127.0.0.1:{archive.http}/dicom-web",
+            "--bundle", str(folder / "bundle"), "--weights", str(folder / "universeg.pt"),
+            "--home", str(folder / "home"),
+        )  # fmt: skip
+        with running(words, folder, GENSEG_PACS_USER=USER, GENSEG_PACS_PASSWORD=WORD) as server:
+            yield Setting(folder, archive, server, series)
+    finally:
+        archive.stop()
+
+
+@pytest.fixture(scope="module")
+def stored(setting: Setting) -> list[Path]:
+    """Upload the labels of a CT and an MR series, and return the SEG objects that are in the archive then."""
+    for i in range(2):
+        reply = setting.server.upload(setting.series[i], setting.folder / "cases" / "truth" / f"case{i}.nii.gz")
+        assert reply.status_code == 200, reply.text
+    found = []
+    for one in setting.archive.rest("/series"):
+        told = setting.archive.rest(f"/series/{one}")
+        if told["MainDicomTags"]["Modality"] == "SEG":
+            [instance] = told["Instances"]
+            path = setting.folder / f"{instance}.dcm"
+            path.write_bytes(setting.archive.fetch(f"/instances/{instance}/file"))
+            found.append(path)
+    return found
+
+
+def test_series_of_both_modalities_are_offered(setting: Setting) -> None:
+    assert setting.server.info()["datastore"]["total"] == len(MODALITIES)
+    listed = setting.server.ask("GET", "/datastore/?output=all").json()
+    assert set(listed.get("objects", listed)) <= set(setting.series)
+
+
+def test_the_mask_is_that_of_predict(setting: Setting) -> None:
+    mask = setting.server.mask("genseg", setting.series[3], setting.folder / "mask.nii.gz")
+    [image] = (setting.folder / "home" / "dicom").rglob(f"{setting.series[3]}.nii.gz")
+    out = setting.folder / "predicted"
+    shutil.rmtree(out, ignore_errors=True)
+    predict(bundle=str(setting.folder / "bundle"), input=str(image), output=str(out), device="cpu")
+    expected = nibabel.load(out / f"{setting.series[3]}.nii.gz")
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(expected.dataobj))
+    np.testing.assert_allclose(mask.affine, expected.affine, atol=1e-4)
+    assert np.asarray(mask.dataobj).any()
+
+
+def test_a_label_becomes_a_seg_that_conforms(setting: Setting, stored: list[Path]) -> None:
+    assert len(stored) == 2
+    for path in stored:
+        assert dicom_errors(path) == set()
+        seg = pydicom.dcmread(path)
+        assert str(seg.SegmentSequence[0].SegmentLabel) == "hippocampus"
+        assert seg.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeValue == "5366008"
+
+
+def test_the_seg_holds_the_voxels_of_the_label(setting: Setting, stored: list[Path]) -> None:
+    by_series = {pydicom.dcmread(p).ReferencedSeriesSequence[0].SeriesInstanceUID: p for p in stored}
+    for i in range(2):
+        truth = nibabel.load(setting.folder / "cases" / "truth" / f"case{i}.nii.gz")
+        found = dcmqi_segments(by_series[setting.series[i]], truth.affine, setting.folder / f"back{i}")
+        assert found == {"hippocampus": {tuple(int(n) for n in v) for v in np.argwhere(np.asarray(truth.dataobj))}}
+
+
+def test_a_stored_label_counts_at_once(setting: Setting, stored: list[Path]) -> None:
+    assert setting.server.info()["datastore"]["completed"] == 2
+    reply = setting.server.ask("POST", "/activelearning/disagreement", json={})
+    assert reply.status_code == 200, reply.text
+    answer = reply.json()
+    assert answer["id"] in answer["scores"]
+    assert set(answer["scores"]) == set(setting.series[2:])
+
+
+def test_stored_labels_are_examples_for_universeg(setting: Setting, stored: list[Path]) -> None:
+    mask = setting.server.mask("universeg", setting.series[2], setting.folder / "shown.nii.gz")
+    assert mask.shape == nibabel.load(setting.folder / "cases" / "case2.nii.gz").shape
+
+
+def test_the_mask_can_be_had_as_dicom_seg(setting: Setting) -> None:
+    params = json.dumps({"device": "cpu", "label_info": [{"name": "hippocampus"}]})
+    reply = setting.server.ask(
+        "POST", f"/infer/genseg?image={setting.series[3]}&output=dicom_seg", data={"params": params}
+    )
+    assert reply.status_code == 200, reply.text
+    path = setting.folder / "answer.dcm"
+    path.write_bytes(reply.content)
+    assert pydicom.dcmread(path).Modality == "SEG"
+
+
+def test_an_empty_label_is_refused(setting: Setting) -> None:
+    image = nibabel.load(setting.folder / "cases" / "case3.nii.gz")
+    empty = setting.folder / "empty.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), empty)
+    reply = setting.server.upload(setting.series[3], empty)
+    assert reply.status_code == 400
+    assert "wanted a label with a voxel at least" in reply.json()["detail"]
