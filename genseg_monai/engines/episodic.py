@@ -49,6 +49,8 @@ class EpisodicTrainer(Trainer):
         stages: sizes of pictures and supports, one after the other; by default the loader's for the whole training.
         warm_up: iterations in which the learning rate rises to that of the optimizer; it then falls along a cosine.
         average: share of the running average that a step leaves; 0 keeps the last weights.
+        clip: longest gradient of a step, a longer one is shortened to it; None takes it as it is. The network has no
+            norm layers: without a bound, a single unlucky task can blow a training up.
         mixed: whether the network computes in bfloat16 where that is safe.
         train_handlers: of the training.
 
@@ -72,6 +74,7 @@ class EpisodicTrainer(Trainer):
         stages: Sequence[EpisodeStage] = (),
         warm_up: int = 50,
         average: float = 0.995,
+        clip: float | None = 1.0,
         mixed: bool = False,
         train_handlers: Sequence[Any] | None = None,
     ) -> None:
@@ -79,12 +82,14 @@ class EpisodicTrainer(Trainer):
             raise UserError("average", f"wanted a share in [0, 1), got {average}")
         if warm_up < 0:
             raise UserError("warm_up", f"wanted a number of iterations, got {warm_up}")
+        if clip is not None and not clip > 0:
+            raise UserError("clip", f"wanted a length above 0, or none, got {clip}")
         self.network, self.optimizer, self.loss_function = network, optimizer, loss_function
         self.loader, self.stages = train_data_loader, tuple(stages) or (train_data_loader.stage,)
         if hasattr(network, "range_checks"):
             network.range_checks = False  # type: ignore[assignment]  # what a loader draws lies in [0, 1]
         self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(average))
-        self.warm_up, self.mixed = warm_up, mixed
+        self.warm_up, self.clip, self.mixed = warm_up, clip, mixed
         self.highest = [float(group["lr"]) for group in optimizer.param_groups]
         super().__init__(
             device=device,
@@ -146,6 +151,8 @@ class EpisodicTrainer(Trainer):
         loss = self.loss_function(logits.float(), batch[Keys.LABEL])
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         self.optimizer.step()
         # average <- d average + (1 - d) weights
         self.average.update_parameters(self.network)

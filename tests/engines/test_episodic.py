@@ -122,6 +122,20 @@ def test_the_learning_rate_rises_then_falls():
     assert trainer.rate_at(12) == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize(("clip", "longest"), [(1e-3, 1e-3), (None, 10.0)])
+def test_a_gradient_is_no_longer_than_asked_for(clip, longest):
+    trainer, norms = make_episodic(clip=clip), []
+
+    def note(engine: Any) -> None:
+        gradients = [weights.grad.flatten() for weights in engine.network.parameters() if weights.grad is not None]
+        norms.append(float(torch.cat(gradients).norm()))
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
+    trainer.run()
+    assert max(norms) <= 1.001 * longest
+    assert (max(norms) > 0.01) == (clip is None)
+
+
 def test_the_average_follows_the_weights():
     trainer = make_episodic(average=0.0)
     trainer.run()
@@ -135,7 +149,11 @@ def test_the_average_follows_the_weights():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"average": 1.0}, r"average: wanted a share in \[0, 1\), got 1.0"), ({"warm_up": -1}, "warm_up")],
+    [
+        ({"average": 1.0}, r"average: wanted a share in \[0, 1\), got 1.0"),
+        ({"warm_up": -1}, "warm_up"),
+        ({"clip": 0.0}, "clip: wanted"),
+    ],
 )
 def test_refuses(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
