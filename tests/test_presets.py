@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from monai.bundle import ConfigParser
+from PIL import Image
 
 from genseg_monai.apps.train import check_ids, config_files
 from genseg_monai.engines.estimate import parse_budget
+from tests.data.sets import pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 # the other presets are for other configs of the bundle
@@ -65,5 +68,21 @@ def test_its_ids_are_those_of_the_training(name: str) -> None:
         if key in held:
             assert held[key]["_target_"].startswith("genseg_monai.transforms.")
     assert all(side % 16 == 0 for side in held["size"])
-    if "label_values" in held:
-        assert sorted(set(held["label_values"].values())) == [0, 1]
+    values = held.get("label_values", {0: 0, 1: 1})
+    if isinstance(values, str):
+        values = ConfigParser({"label_values": values}).get_parsed_content("label_values")
+    assert sorted(set(values.values())) == [0, 1]
+
+
+def test_the_jpeg_masks_of_kvasir(tmp_path: Path) -> None:
+    pictures(tmp_path, 8, size=(64, 64))
+    for path in sorted((tmp_path / "masks").iterdir()):
+        Image.open(path).convert("RGB").save(path.with_suffix(".jpg"), quality=75)
+        path.unlink()
+    parser = ConfigParser()
+    parser.read_config([str(path) for path in config_files("polyps_kvasir")])
+    parser["dataset_dir"], parser["size"] = str(tmp_path), [32, 32]
+    plan = parser.get_parsed_content("plan")
+    assert plan["classes"] == ["background", "foreground"]
+    case = parser.get_parsed_content("train#dataset")[0]
+    assert case["label"].unique().tolist() == [0, 1]

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from genseg_monai.apps.check_text import fault_lines, fingerprint_lines, plan_lines, split_line
-from genseg_monai.apps.workflow import checked_device, quiet, shipped_bundle, shipped_presets
+from genseg_monai.apps.train import config_files
+from genseg_monai.apps.workflow import checked_device, quiet
 from genseg_monai.errors import UserError
 
 __all__ = ["check"]
@@ -45,6 +46,8 @@ def check(
         genseg check my_cases --label_dir masks_multiclass --forecast false
     """
     # imported late: this takes seconds, and `--help` should not
+    from monai.bundle import ConfigParser
+
     from genseg_monai.data.cases import data_folder, list_cases
     from genseg_monai.data.facts import look_at_all
     from genseg_monai.data.fault import Severity
@@ -54,11 +57,12 @@ def check(
     from genseg_monai.data.plan import plan_from
     from genseg_monai.data.splits import read_splits
 
-    files, given = _config_files(preset), _read(overrides)
+    files, given = [str(path) for path in config_files(preset)], _read(overrides)
     config = _merged(files, given)
     listing = list_cases(data, config.get("label_dir"))
     facts = look_at_all(listing.cases)
-    values, seed = config.get("label_values"), int(config.get("seed") or 0)
+    values = ConfigParser({"values": config.get("label_values")}).get_parsed_content("values")  # may be an expression
+    seed = int(config.get("seed") or 0)
     faults = faults_in(data, listing, facts, label_values=values, seed=seed)
     errors = sum(fault.severity is Severity.ERROR for fault in faults)
     patients = len({case["group"] for case in listing.cases})
@@ -112,17 +116,6 @@ def _forecast(files: list[str], given: Mapping[str, Any], device: str | None) ->
     steps = sum(trainer.schedule.steps.values())
     place = trainer.state.device.type.upper()
     return f"{minutes:.1f} minutes for {steps} steps, {estimate.peak_bytes / 2**30:.1f} GiB of memory, on this {place}"
-
-
-def _config_files(preset: str | None) -> list[str]:
-    files = [shipped_bundle() / "configs" / "train.yaml"]
-    if preset is not None:
-        path = shipped_presets() / f"{preset}.yaml"
-        if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in shipped_presets().glob("*.yaml"))) or "none"
-            raise UserError("--preset", f"wanted one of {known}, got {preset!r}")
-        files.append(path)
-    return [str(path) for path in files]
 
 
 def _read(overrides: Mapping[str, str]) -> dict[str, Any]:

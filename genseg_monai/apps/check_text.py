@@ -48,7 +48,7 @@ def fingerprint_lines(fingerprint: Fingerprint) -> list[str]:
 def plan_lines(plan: Plan) -> list[str]:
     """Return working size, classes and normalisation."""
     classes = ", ".join(
-        f"{index} {name} (from {', '.join(str(raw) for raw, i in plan.label_values.items() if i == index)})"
+        f"{index} {name} (from {_values([raw for raw, i in plan.label_values.items() if i == index])})"
         for index, name in enumerate(plan.classes)
     )
     unit = {"range": "as stored", "percentile": "% of each image", "window": "HU"}[str(plan.normalisation)]
@@ -64,6 +64,13 @@ def plan_lines(plan: Plan) -> list[str]:
 def split_line(splits: Splits) -> str:
     """Return how many cases each split has."""
     return f"split: {len(splits.train)} train, {len(splits.val)} validate, {len(splits.test)} test"
+
+
+def _values(raw: Sequence[int]) -> str:
+    """Return label values, a long run of them by its ends."""
+    if len(raw) > 2 and list(raw) == list(range(raw[0], raw[-1] + 1)):
+        return f"{raw[0]} to {raw[-1]}"
+    return ", ".join(map(str, raw))
 
 
 def _by(numbers: Sequence[Any]) -> str:

@@ -44,11 +44,17 @@ def study_cases(settings: StudySettings) -> tuple[list[dict[str, Any]], Cases]:
     splits = study_splits(settings.data, found, needs_test=not settings.test)
     scored: Cases = {"val": splits.val}
     if splits.test:
-        scored[data_name(settings.data)] = splits.test
+        scored[_free_name(settings.data, scored)] = splits.test
     for other in settings.test:
         cases = find_cases(other)
-        scored[data_name(other)] = read_splits(other, cases).test or cases
+        scored[_free_name(other, scored)] = read_splits(other, cases).test or cases
     return splits.train, scored
+
+
+def _free_name(root: str, taken: Cases) -> str:
+    """Return the name of a data set, numbered where another one has it."""
+    name = data_name(root)
+    return next(one for i in range(len(taken) + 1) if (one := f"{name}_{i + 1}" if i else name) not in taken)
 
 
 def run_cell(
