@@ -55,7 +55,7 @@ def history_chart(rows: Sequence[Mapping[str, str]], names: Sequence[tuple[str, 
     last = max((int(row["iteration"]) for row in rows), default=1)
     values = [value for one in series for value in one.y if value > 0] or [0.1, 1.0]
     log = label == "loss"
-    y_axis = Axis(label, min(values) * 0.8, max(values) * 1.25, log=True) if log else Axis(label, 0, 1)
+    y_axis = Axis(label, min(values) * 0.8, max(values) * 2, log=True) if log else Axis(label, 0, 1)
     canvas = Canvas(f"{label} over the iterations of the run", Axis("iteration", 0, last), y_axis, 640, 250)
     begin, names_above = 0, []
     for number, (phase, end) in enumerate(_blocks([(row["phase"], int(row["iteration"])) for row in rows])):

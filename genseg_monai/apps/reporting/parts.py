@@ -30,8 +30,17 @@ _LOSSES = (("loss", "segmenter, real pairs", 0), ("synthetic_loss", "segmenter, 
            ("generator_loss", "generator", 3), ("discriminator_loss", "discriminator", 4))  # fmt: skip
 
 
-def results(comparison: Comparison, arms: Mapping[str, Sequence[CaseResult]], ours: str = "genseg") -> list[Any]:
-    """Return the table of all arms, and case against case for the arm that is judged."""
+def results(
+    comparison: Comparison, arms: Mapping[str, Sequence[CaseResult]], *, ours: str = "genseg", note: bool = True
+) -> list[Any]:
+    """Return the table of all arms, and case against case for the arm that is judged.
+
+    Args:
+        comparison: of the arms.
+        arms: scores of every case by arm.
+        ours: the arm that is judged.
+        note: whether to say how the table is made.
+    """
     metrics = [m for m in _TITLES if any(m in one.intervals for one in comparison.arms)]
     ends = [one.intervals["dice"] for one in comparison.arms]
     scale = (min(e.low for e in ends), max(e.high for e in ends))
@@ -60,14 +69,13 @@ def results(comparison: Comparison, arms: Mapping[str, Sequence[CaseResult]], ou
         names = (arm_title(ours), reference)
         about = f"Each dot is a test case. Above the dotted line {names[0]} did better than {names[1].lower()}."
         blocks.append(Figures([Chart(pair_chart(*zip(*pairs, strict=True), names=names), about)]))  # type: ignore[misc]
-    blocks.append(
-        Text(
-            f"p: two-sided Wilcoxon signed-rank test on Dice, paired by patient, against {reference.lower()}, "
-            "corrected after Holm for all arms in the table. HD95: 95th percentile of the distance between the "
-            "outlines, lower is better.",
-            small=True,
-        )
+    told = (
+        f"p: two-sided Wilcoxon signed-rank test on Dice, paired by patient, against {reference.lower()}, corrected "
+        "after Holm for all arms in the table. HD95: 95th percentile of the distance between the outlines, lower is "
+        "better."
     )
+    if note:
+        blocks.append(Text(told, small=True))
     return blocks
 
 

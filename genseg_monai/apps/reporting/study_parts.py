@@ -32,9 +32,14 @@ def sample_efficiency(found: Mapping[Key, Comparison], summary: Mapping[str, Any
         for arm in dict.fromkeys(one.arm for compared in mine for one in compared.arms):
             points = [(c.size, a.intervals["dice"]) for c in mine if (a := c.arm(arm)) is not None]
             x, dice = zip(*points, strict=True)
-            ends = [[getattr(d, end) for d in dice] for end in ("mean", "low", "high")]
-            series.append(Series(arm_title(arm), x, ends[0], ends[1], ends[2], style=arm_style(arm)))
-        about = f"Mean Dice on {data} ({segmenter}) against the number of training cases; bands are 95 % intervals."
+            mean, low, high = ([getattr(d, end) for d in dice] for end in ("mean", "low", "high"))
+            banded = arm in ("genseg", mine[0].reference)  # bands of many arms hide each other
+            ends = {"low": low, "high": high} if banded else {}
+            series.append(Series(arm_title(arm), x, mean, **ends, style=arm_style(arm)))
+        about = (
+            f"Mean Dice on {data} ({segmenter}) against the number of training cases; the bands are 95 % intervals of "
+            f"GenSeg and of {arm_title(mine[0].reference).lower()}."
+        )
         charts.append(Chart(size_chart(series, "Dice"), about, legend([(s.name, s.style) for s in series])))
     if not charts:
         return []

@@ -64,7 +64,7 @@ def study_page(folder: Path, *, data: str | None = None, device: str = "cpu", pi
     for other, compared in largest.items():
         if other != key:
             title = f"Results on {compared.name}" + (f", {other[1]}" if len({k[1] for k in largest}) > 1 else "")
-            sections.append(Section(title, parts.results(compared, _case_results(rows, other, segmenter))))
+            sections.append(Section(title, parts.results(compared, _case_results(rows, other, segmenter), note=False)))
     sections.append(Section("How many cases it takes", study_parts.sample_efficiency(all_of_them, summary)))
     detail, run = _detail(folder, summary, key, _case_results(rows, key, segmenter), data, device, pictures)
     sections += [
@@ -198,7 +198,6 @@ def _tiles(first: Comparison, seeds: int, summary: Mapping[str, Any]) -> list[Ti
     saved = [n for n in summary.get("cases_needed", ()) if (n["arm"], n["reference"]) == ("genseg", "plain")]
     if saved:
         times = saved[0]["times_fewer"]
-        found.append(
-            Tile("Fewer cases than plain", "none" if times is None else f"{times:.1f} times", saved[0]["data"])
-        )
+        told = "none" if times is None else f"{times:.1f} times"
+        found.append(Tile("Fewer cases than plain", told, "for the Dice of plain"))
     return found
