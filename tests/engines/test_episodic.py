@@ -87,7 +87,7 @@ def test_two_runs_of_one_seed_are_the_same_and_of_another_are_not():
 def test_it_learns_a_few_tasks_by_heart():
     stage = EpisodeStage(size=16, support=(3, 3), entries=12, tasks=4)
     trainer = make_episodic(
-        features=(8, 8, 8), stages=[stage], max_epochs=1, epoch_length=150, average=0.8,
+        features=(8, 8, 8), stages=[stage], max_epochs=1, epoch_length=210, average=0.8,
         loader={"tasks": make_tasks(), "share": 0.0},
     )  # fmt: skip
     losses: list[float] = []
