@@ -17,6 +17,7 @@ from genseg_monai.handlers.panel import SamplePanel
 from genseg_monai.handlers.progress import Progress
 from genseg_monai.handlers.run_log import RunLog
 from genseg_monai.handlers.snapshots import Snapshots
+from genseg_monai.handlers.supports import Supports
 from genseg_monai.handlers.synthetic_pairs import WassersteinPairs
 from genseg_monai.handlers.tracking import Track, Tracking, make_writer
 
@@ -38,6 +39,7 @@ __all__ = [
     "SamplePanel",
     "Snapshots",
     "StopOnDivergence",
+    "Supports",
     "Track",
     "Tracking",
     "TrainingDiverged",

@@ -9,10 +9,12 @@ from genseg_monai.networks.deeplab import DeepLabV3Plus
 from genseg_monai.networks.discriminator import PatchDiscriminator
 from genseg_monai.networks.generator import DiscreteGenerator, SearchableGenerator, generator_depth
 from genseg_monai.networks.genotype import Genotype
+from genseg_monai.networks.in_context_network import InContextNetwork
 from genseg_monai.networks.mixed_conv import MixedConv
 from genseg_monai.networks.segmenters import PadToFit, Segmenter, make_segmenter
-from genseg_monai.networks.warm_start import warm_startable
 from genseg_monai.networks.universeg import UniverSeg
+from genseg_monai.networks.universeg_weights import load_universeg
+from genseg_monai.networks.warm_start import warm_startable
 
 __all__ = [
     "CandidateKind",
@@ -22,6 +24,7 @@ __all__ = [
     "DeepLabV3Plus",
     "DiscreteGenerator",
     "Genotype",
+    "InContextNetwork",
     "MixedConv",
     "PadToFit",
     "PatchDiscriminator",
@@ -34,6 +37,7 @@ __all__ = [
     "embed",
     "generator_depth",
     "live_taps",
+    "load_universeg",
     "make_candidate",
     "make_segmenter",
     "warm_startable",

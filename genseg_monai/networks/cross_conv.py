@@ -202,13 +202,13 @@ class CrossBlock(nn.Module):
         self.support = _stream(spatial_dims, out_channels)
 
     @property
-    def support_conv(self) -> nn.Module:
+    def support_conv(self) -> nn.Conv2d | nn.Conv3d:
         """The convolution of the supports' stream."""
-        return self.support["vmapped"]["conv"]
+        return self.support.get_submodule("vmapped.conv")  # type: ignore[return-value]
 
     def new_query(self, z_mean: Tensor) -> Tensor:
         """Return A conv_t(mean_i z_i) `B Co H W [D]`."""
-        return activate(self.target["vmapped"]["conv"](z_mean))
+        return activate(self.target.get_submodule("vmapped.conv")(z_mean))
 
     def forward(self, query: Tensor, supports: Tensor) -> tuple[Tensor, Tensor]:
         """Return the new query and the new supports."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genseg_monai.errors import UserError
 from genseg_monai.networks.activation import SMOOTH, activation_layer, replace_layers
 from genseg_monai.networks.deeplab import DeepLabV3Plus
+from genseg_monai.networks.in_context_network import SUPPORT_SIZE, InContextNetwork
 
 __all__ = ["PadToFit", "Segmenter", "make_segmenter"]
 
@@ -35,6 +36,8 @@ class Segmenter(StrEnum):
     """MONAI's DynUNet, as nnU-Net would lay it out for cubic voxels. Any size: pads."""
     DYNUNET_DEEP = "dynunet_deep"
     """The same, supervised at every depth but the two lowest: in training `B S K H W [D]`, S outputs, finest first."""
+    UNIVERSEG = "universeg"
+    """UniverSeg with `support_size` training cases among its 1.1 M weights: patient data. Any size: pads."""
 
 
 class PadToFit(nn.Module):
@@ -77,6 +80,7 @@ def make_segmenter(
     in_channels: int,
     out_channels: int,
     image_size: Sequence[int] | None = None,
+    support_size: int = SUPPORT_SIZE,
     **settings: Any,
 ) -> nn.Module:
     """Build a segmenter.
@@ -89,7 +93,9 @@ def make_segmenter(
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         out_channels: classes K, background included.
-        image_size: `H W [D]` it will mostly see; sets the depth of ``dynunet`` and is checked by the others.
+        image_size: `H W [D]` it will mostly see; sets the depth of ``dynunet``, is the one size that ``universeg``
+            takes, and is checked by the others.
+        support_size: labelled images that ``universeg`` holds; the others hold none.
         **settings: arguments of the network's class, over the defaults; the activation is called ``act`` for all.
 
     Returns:
@@ -114,7 +120,10 @@ def make_segmenter(
         problem = f"wanted {spatial_dims} sides of at least {smallest}, got {tuple(image_size)}"
         raise UserError(f"segmenter {name}", problem)
     channels = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": out_channels}
-    settings["act"] = activation_layer(settings.get("act", SMOOTH))
+    if name == Segmenter.UNIVERSEG:
+        settings["support_size"] = support_size
+    else:
+        settings["act"] = activation_layer(settings.get("act", SMOOTH))
     try:
         return _MAKERS[name](channels, settings, image_size)
     except TypeError as error:
@@ -175,6 +184,12 @@ def _dynunet_deep(channels: dict, settings: dict, image_size: Sequence[int] | No
     return _dynunet(channels, {"deep_supervision": True, "deep_supr_num": max(1, halvings - 2)} | settings, image_size)
 
 
+def _universeg(channels: dict, settings: dict, image_size: Sequence[int] | None) -> nn.Module:
+    if image_size is None:
+        raise UserError("segmenter universeg", "wanted the image_size of its supports, got none")
+    return InContextNetwork(**channels, image_size=image_size, **settings)
+
+
 _MAKERS = {
     Segmenter.UNET: _unet,
     Segmenter.UNET_SMALL: _unet_small,
@@ -182,5 +197,6 @@ _MAKERS = {
     Segmenter.SWIN_UNETR: _swin_unetr,
     Segmenter.SEGRESNET: _segresnet,
     Segmenter.DYNUNET: _dynunet,
+    Segmenter.UNIVERSEG: _universeg,
     Segmenter.DYNUNET_DEEP: _dynunet_deep,
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,42 +20,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from genseg_monai.errors import UserError
-from genseg_monai.networks.cross_conv import (
-    CrossBlock,
-    activate,
-    compose,
-    convolve,
-    interact,
-    neighbours,
-    weighted_mean,
-)
+from genseg_monai.networks.cross_conv import CrossBlock, convolve, weighted_mean
 from genseg_monai.networks.support_checks import check_ranges, check_shapes
+from genseg_monai.networks.support_streams import Parts, Streams, join, supports_through
 
 __all__ = ["UniverSeg"]
-
-# one tensor, or two whose channels belong together: the lower, yet to be upsampled, and the skipped
-Parts = tuple[Tensor, ...]
-# supports (or None where no longer needed) and their weighted mean
-Stage = tuple[Tensor | None, Tensor]
-
-
-class Streams(NamedTuple):
-    """What goes from one block to the next.
-
-    Attributes:
-        query: `B C H W [D]`.
-        mean: the supports' weighted mean, of the same shape.
-        supports: `(B k) C H W [D]` a chunk of k supports.
-    """
-
-    query: Parts
-    mean: Parts
-    supports: list[Parts]
-
-    def beside(self, skip: Streams) -> Streams:
-        """Return these streams with those of the finer level, which wait for them, as second parts."""
-        supports = [low + high for low, high in zip(self.supports, skip.supports, strict=False)]
-        return Streams(self.query + skip.query, self.mean + skip.mean, supports)
 
 
 class UniverSeg(nn.Module):
@@ -138,8 +107,6 @@ class UniverSeg(nn.Module):
         """
         dims, channels = self.spatial_dims, self.in_channels
         check_shapes(query, support_images, support_labels, support_mask, spatial_dims=dims, channels=channels)
-        if self.range_checks:
-            check_ranges(query=query, support_images=support_images, support_labels=support_labels)
         supports = torch.cat([support_images, support_labels.to(support_images.dtype)], dim=2)
         weights = supports.new_full(supports.shape[:2], 1 / supports.shape[1])
         if support_mask is not None:
@@ -150,6 +117,8 @@ class UniverSeg(nn.Module):
             weights = valid / counts.to(weights.dtype)
             # what stands in for a support may be anything, NaN included
             supports = supports.where(valid.reshape(*valid.shape, *[1] * (1 + dims)), 0)
+        if self.range_checks:
+            check_ranges(query=query, support_images=supports[:, :, :-1], support_labels=supports[:, :, -1:])
         step = self.support_chunk or supports.shape[1]
         chunks = [self._prepare(chunk.flatten(0, 1)) for chunk in supports.split(step, dim=1)]
         shares = list(weights.split(step, dim=1))
@@ -159,6 +128,10 @@ class UniverSeg(nn.Module):
         for axis in range(2, query.ndim):
             logits = logits.narrow(axis, 0, query.shape[axis])
         return logits
+
+    def drop_last_supports(self) -> None:
+        """Remove the supports' convolution of the last block, which the official weights have and nothing reads."""
+        [*self.enc_blocks, *self.dec_blocks][-1].support = nn.ModuleDict()
 
     def _prepare(self, images: Tensor) -> Tensor:
         """Pad `N C H W [D]` to sides that halve often enough, and put channels last in memory."""
@@ -173,16 +146,17 @@ class UniverSeg(nn.Module):
 
     def _segment(self, streams: Streams, shares: list[Tensor]) -> Tensor:
         """Return logits `B K H W [D]`, given each chunk's weights in the mean, `B k`."""
-        *downs, deepest = self.enc_blocks
+        *downs, deepest = cast(list[CrossBlock], list(self.enc_blocks))
         skips: list[Streams] = []
         for block in downs:
             # single supports of the finest level are met again only where each is activated by itself
             keep = bool(skips) or self.cross_activation
             fine, streams = self._advance(block, streams, shares, pool=True, keep=keep)
             skips.append(fine)
-        (streams,) = self._advance(deepest, streams, shares, last=not skips)
-        for block in self.dec_blocks:
-            last, keep = len(skips) == 1, len(skips) > 2 or self.cross_activation
+        keep, last = len(skips) > 1 or self.cross_activation, not skips
+        (streams,) = self._advance(deepest, streams, shares, keep=keep, last=last)
+        for block in cast(list[CrossBlock], list(self.dec_blocks)):
+            keep, last = len(skips) > 2 or self.cross_activation, len(skips) == 1
             (streams,) = self._advance(block, streams.beside(skips.pop()), shares, keep=keep, last=last)
         return self.out_conv["conv"](streams.query[0])
 
@@ -209,64 +183,27 @@ class UniverSeg(nn.Module):
         Returns:
             The streams at this size, and where asked pooled.
         """
-        # taken here, not in `through`: recomputed later, it must meet the weights of this very call
-        support_weight, conv = block.cross.support_weight, block.support_conv
-        weight, bias = conv.weight, conv.bias
-
-        half = block.cross.query_half(*self._join(streams.query))
-        # both convolutions of raw supports in one: conv(conv_q(q) + conv_s(s)) = conv(conv_q(q)) + W neighbours(s)
-        narrow = not self.cross_activation and support_weight[0].numel() < len(support_weight)
-        composed = compose(support_weight, weight) if narrow else support_weight
-        start = convolve((half,), weight, bias) if narrow else half
-
-        def through(start: Tensor, share: Tensor, *parts: Tensor) -> tuple[Tensor | None, list[Stage]]:
-            z_mean = None
-            if narrow:
-                new = interact(start, (neighbours(*parts),), composed)
-            else:
-                z = interact(start, self._join(parts), support_weight)
-                if self.cross_activation:
-                    z_mean = weighted_mean(activate(z), share)
-                if last:
-                    return z_mean, []
-                new = convolve((z,), weight, bias)
-            activate(new)
-            stages = [(new if keep else None, weighted_mean(new, share))]
-            if pool:
-                pooled = self.pool(new)
-                stages.append((pooled, weighted_mean(pooled, share)))
-            return z_mean, stages
-
-        chunks = streams.supports if self.cross_activation or not last else []
-        run = checkpoint if self.recompute and torch.is_grad_enabled() else _call
-        results = [
-            run(through, start, share, *parts, use_reentrant=False)
-            for parts, share in zip(chunks, shares, strict=False)
-        ]
+        half = block.cross.query_half(*join(streams.query))
+        results = []
+        if self.cross_activation or not last:
+            start, through = supports_through(block, half, pool=self.pool if pool else None, keep=keep, last=last)
+            run = checkpoint if self.recompute and torch.is_grad_enabled() else _call
+            pairs = zip(streams.supports, shares, strict=True)
+            results = [run(through, start, share, *parts, use_reentrant=False) for parts, share in pairs]
         if self.cross_activation:
             z_mean = _total([z_mean for z_mean, _ in results])
         else:
             # mean_i (conv_q(q) + conv_s(s_i)) = conv_q(q) + conv_s(mean_i s_i)
-            z_mean = half + convolve(self._join(streams.mean), support_weight)
+            z_mean = half + convolve(join(streams.mean), block.cross.support_weight)
         query = block.new_query(z_mean)
         if last:
             return [Streams((query,), (), [])]
         outputs = []
         for size, stages in enumerate(zip(*(stages for _, stages in results), strict=True)):
-            supports = [(chunk,) for chunk, _ in stages if chunk is not None]
+            supports: list[Parts] = [(chunk,) for chunk, _ in stages if chunk is not None]
             mean = _total([mean for _, mean in stages])
             outputs.append(Streams((self.pool(query) if size else query,), (mean,), supports))
         return outputs
-
-    def _join(self, parts: Parts) -> Parts:
-        """Bring the lower of two parts to the size of the skipped one."""
-        if len(parts) == 1:
-            return parts
-        low, skip = parts
-        return F.interpolate(low, scale_factor=2, mode=_LINEAR[self.spatial_dims], align_corners=True), skip
-
-
-_LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 def _call(function: Callable[..., Any], *arguments: Tensor, use_reentrant: bool) -> Any:

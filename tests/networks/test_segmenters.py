@@ -90,7 +90,7 @@ def test_small_unet_stays_small(dims: int) -> None:
 @pytest.mark.parametrize("name", list(Segmenter))
 def test_nothing_kinked_in_place_or_with_running_statistics(name: Segmenter) -> None:
     with torch.device("meta") if name != "swin_unetr" else torch.device("cpu"):
-        network = make_segmenter(name, spatial_dims=2, in_channels=1, out_channels=2)
+        network = make_segmenter(name, spatial_dims=2, in_channels=1, out_channels=2, image_size=(64, 64))
     for module in network.modules():
         assert not getattr(module, "inplace", False)
         assert not isinstance(module, (nn.ReLU, nn.LeakyReLU, nn.modules.batchnorm._BatchNorm))
@@ -133,6 +133,8 @@ def test_padding_leaves_fitting_images_alone() -> None:
             {"width": 3},
             "segmenter unet_small: wanted settings that its class has, .*unexpected keyword argument 'width'",
         ),
+        ({"name": "universeg"}, "segmenter universeg: wanted the image_size of its supports, got none"),
+        ({"name": "universeg", "image_size": (32, 32), "act": "relu"}, "unexpected keyword argument 'act'"),
         ({"name": "deeplab", "backbone": "vgg"}, "deeplab backbone: wanted one of resnet10, .*, got 'vgg'"),
     ],
 )
