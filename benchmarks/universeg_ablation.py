@@ -67,12 +67,13 @@ def synthetic_samples(count: int, size: int) -> list[Sample]:
 
 
 def real_samples(data: str, queries: int, size: int) -> dict[str, list[Sample]]:
-    """Return queries of the real tasks, each with the first supports of the training split."""
+    """Return queries of the real tasks, in grey, each with the first supports of the training split."""
     sys.path.insert(0, str(Path(__file__).parent))
     from incontext_dice import TASKS, read_task
 
     def shrunk(images: Tensor) -> Tensor:
-        return F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+        grey = images.float().mean(1, keepdim=True)
+        return F.interpolate(grey, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
     found: dict[str, list[Sample]] = {}
     for name, source in TASKS.items():
