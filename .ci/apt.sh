@@ -5,7 +5,7 @@
 set -euo pipefail
 
 missing=()
-for pair in Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix storescu:dcmtk chromium:chromium; do
+for pair in Orthanc:orthanc dciodvfy:dicom3tools dcm2niix:dcm2niix storescu:dcmtk openssl:openssl chromium:chromium; do
     # not `command -v`: pynetdicom puts programs of dcmtk's names first in PATH
     found=0
     for folder in /usr/sbin /usr/bin; do

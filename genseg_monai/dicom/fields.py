@@ -11,14 +11,17 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
+from genseg_monai.dicom.weigh import weigh
 
 __all__ = ["Fields"]
 
 
+_ELEMENTS = 1_500_000
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -29,10 +32,12 @@ class Fields:
         elements: what pydicom split off, values still raw.
         little: whether numbers are little endian.
         path: what to name in an error.
+        budget: how many elements sequences of known length may still hold, all together.
     """
 
-    def __init__(self, elements: Dataset, little: bool, path: Path) -> None:
+    def __init__(self, elements: Dataset, little: bool, path: Path, budget: list[int] | None = None) -> None:
         self._elements, self._order, self._path = elements, "<" if little else ">", path
+        self._budget = [_ELEMENTS] if budget is None else budget
 
     def __contains__(self, tag: int) -> bool:
         return tag in self._elements
@@ -105,9 +110,16 @@ class Fields:
         return int(struct.unpack(self._order + ("h" if signed else "H"), value[:2])[0]) if len(value) >= 2 else 0
 
     def items(self, tag: int) -> list[Fields]:
-        """Return the items of a sequence."""
-        if tag not in self._elements:
+        """Return the items of a sequence.
+
+        Raises:
+            OverflowError: it holds more elements than any object needs.
+        """
+        raw = self._elements.get_item(tag)
+        if raw is None:
             return []
+        if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes):
+            weigh(raw.value, raw.is_implicit_VR, raw.is_little_endian, self._budget)
         value = self._elements[tag].value
         items = value if isinstance(value, Sequence) else ()
-        return [Fields(item, self._order == "<", self._path) for item in items]
+        return [Fields(item, self._order == "<", self._path, self._budget) for item in items]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import re
 import struct
 import warnings
@@ -21,8 +22,19 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
+from genseg_monai.dicom.weigh import weigh
 
-__all__ = ["DEFLATED", "NATIVE", "Limits", "PixelPlace", "RawHeader", "guarded", "inflated_pixels", "read_raw_header"]
+__all__ = [
+    "DEFLATED",
+    "NATIVE",
+    "Limits",
+    "PixelPlace",
+    "RawHeader",
+    "check_weight",
+    "guarded",
+    "inflated_pixels",
+    "read_raw_header",
+]
 
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (
     "1.2.840.10008.1.2",
@@ -86,11 +98,13 @@ class RawHeader:
 class _Bounded(io.BufferedReader):
     """A file that ends its reader's work after so many reads or bytes."""
 
-    def __init__(self, raw: io.RawIOBase, limits: Limits) -> None:
-        super().__init__(raw, 1 << 14)
+    def __init__(self, raw: io.RawIOBase | io.BytesIO, limits: Limits) -> None:
+        super().__init__(raw, 1 << 14)  # type: ignore[arg-type]
         self._steps, self._bytes = limits.steps, limits.header_bytes
 
     def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self._bytes:  # before memory is taken for a length that may be a lie
+            raise OverflowError
         data = super().read(size)
         self._steps -= 1
         self._bytes -= len(data)
@@ -115,6 +129,23 @@ def read_raw_header(path: Path, tags: list[int], limits: Limits) -> RawHeader:
     """
     with guarded(path), _Bounded(open(path, "rb", buffering=0), limits) as file:  # noqa: SIM115 - _Bounded closes it
         return _parse(file, path, tags, limits)
+
+
+def check_weight(path: Path, limits: Limits) -> None:
+    """Refuse a file whose data set is small as bytes and huge once it is parsed whole.
+
+    Raises:
+        OverflowError: more elements, in all sequences together, than the limit of steps.
+        SeriesError: no data set, or a deflated one that is too large.
+    """
+    with open(path, "rb") as file:
+        syntax = (_file_meta(file) or {}).get(0x00020010) or _guess_encoding(file, path)[2]
+        how, start = {"implicit": syntax == IMPLICIT, "little": syntax != BIG}, file.tell()
+        if syntax == DEFLATED:
+            weigh(inflate(file.read(limits.header_bytes), path, limits), **how, budget=[limits.steps])
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            weigh(data, **how, budget=[limits.steps], start=start)
 
 
 @contextlib.contextmanager
@@ -153,7 +184,9 @@ def _parse(file: BinaryIO, path: Path, tags: list[int], limits: Limits) -> RawHe
             implicit, little, syntax = _guess_encoding(file, path)
         implicit, little = syntax == IMPLICIT, syntax != BIG
     if syntax == DEFLATED:
-        file = io.BytesIO(inflate(file.read(), path, limits))
+        if path.stat().st_size > limits.header_bytes:
+            raise OverflowError
+        file = _Bounded(io.BytesIO(inflate(file.read(), path, limits)), limits)
     elements = read_dataset(
         file,
         implicit,

@@ -16,6 +16,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from genseg_monai.dicom.header import Limits, check_weight
 from genseg_monai.dicom.quarantine import Quarantined, Reason, needs_pixels
 
 __all__ = ["quiet", "read_instance"]
@@ -24,6 +25,7 @@ _FILE_BYTES = 8 << 30
 _INFLATED_BYTES = 1 << 30
 _INFLATED_RATIO = 100
 _PROBE = 1 << 20
+_LIMITS = Limits(inflated_bytes=_INFLATED_BYTES, header_bytes=_FILE_BYTES)
 _UNDEFINED = 0xFFFFFFFF
 _PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 
@@ -59,7 +61,7 @@ def read_instance(path: Path) -> FileDataset:
         raise Quarantined(Reason.NOT_DICOM) from None
     except RecursionError:
         raise Quarantined(Reason.TOO_DEEP) from None
-    except MemoryError:
+    except (MemoryError, OverflowError):
         raise Quarantined(Reason.TOO_LARGE) from None
     except Exception:  # whatever a broken file does to the parser
         raise Quarantined(Reason.UNREADABLE) from None
@@ -76,10 +78,12 @@ def _read(path: Path) -> FileDataset:
             meta = read_file_meta_info(path)
             if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
                 _check_inflation(path, size)
+            check_weight(path, _LIMITS)
             return _whole(dcmread(file))
         # without meta information a data set begins with a tag of group 8, in either byte order
         if start[:2] not in (b"\x08\x00", b"\x00\x08"):
             raise Quarantined(Reason.NOT_DICOM)
+        check_weight(path, _LIMITS)
         dataset = _whole(dcmread(file, force=True))
     if "SOPInstanceUID" not in dataset:
         raise Quarantined(Reason.NOT_DICOM)

@@ -1,6 +1,9 @@
 """Private attributes that the standard calls safe (PS3.15 Table E.3.10-1), as far as they are plain numbers.
 
-Only these stay under Retain Safe Private; text is never kept, whatever the table says of it.
+Only these stay under Retain Safe Private; text is never kept, whatever the table says of it. The list is a part of the
+table: each entry was found alike in a second source, the list of safe attributes in PixelMed's
+`ClinicalTrialsAttributes`, and has the representation that pydicom's private dictionary gives it, where that has one.
+Others of the table (diffusion b values, mammography, ultrasound) are left out, and so are removed.
 """
 
 from __future__ import annotations
@@ -18,20 +21,17 @@ __all__ = ["safe_private"]
 _SAFE = {
     ("Philips PET Private Group", 0x7053, 0x00): "DS",  # SUV factor
     ("Philips PET Private Group", 0x7053, 0x09): "DS",  # activity concentration factor
-    ("ELSCINT1", 0x01E1, 0x50): "DS",  # acquisition duration
+    ("ELSCINT1", 0x00E1, 0x21): "DS",  # dose length product
+    ("ELSCINT1", 0x00E1, 0x50): "DS",  # acquisition duration
     ("ELSCINT1", 0x01F1, 0x07): "DS",  # table velocity
     ("ELSCINT1", 0x01F1, 0x26): "DS",  # pitch
     ("ELSCINT1", 0x01F1, 0x27): "DS",  # rotation time
     ("GEMS_ACQU_01", 0x0019, 0x23): "DS",  # table speed
     ("GEMS_ACQU_01", 0x0019, 0x24): "DS",  # mid scan time
     ("GEMS_ACQU_01", 0x0019, 0x27): "DS",  # rotation speed
+    ("GEMS_SERS_01", 0x0025, 0x07): "SL",  # images in series
     ("GEMS_HELIOS_01", 0x0045, 0x01): "SS",  # number of macro rows in the detector
     ("GEMS_HELIOS_01", 0x0045, 0x02): "FL",  # macro width at the isocentre
-    ("GEMS_PARM_01", 0x0043, 0x39): "IS",  # b values
-    ("SIEMENS MR HEADER", 0x0019, 0x0C): "IS",  # b value
-    ("SIEMENS MR HEADER", 0x0019, 0x0E): "FD",  # direction of the diffusion gradient
-    ("SIEMENS MR HEADER", 0x0019, 0x27): "FD",  # b matrix
-    ("Philips Imaging DD 001", 0x2001, 0x03): "FL",  # b factor
     ("Philips MR Imaging DD 001", 0x2005, 0x0D): "FL",  # scale intercept
     ("Philips MR Imaging DD 001", 0x2005, 0x0E): "FL",  # scale slope
 }

@@ -12,8 +12,13 @@ from tests.dicom.objects import make_uid
 __all__ = ["make_enhanced"]
 
 
-def make_enhanced(slices: Sequence[Dataset], order: Sequence[int], *, per_frame: bool = True) -> Dataset:
-    """Join slices, in the given order, into one object; the first slice's orientation and spacing are shared."""
+def make_enhanced(
+    slices: Sequence[Dataset], order: Sequence[int], *, per_frame: bool = True, shared_groups: bool = True
+) -> Dataset:
+    """Join slices, in the given order, into one object.
+
+    The first slice's orientation and spacing are shared, or stand in every frame's own groups.
+    """
     first = slices[0]
     data = Dataset()
     data.file_meta = first.file_meta
@@ -34,13 +39,15 @@ def make_enhanced(slices: Sequence[Dataset], order: Sequence[int], *, per_frame:
     measures.PixelSpacing, measures.SliceThickness = first.PixelSpacing, first.SliceThickness
     orientation.ImageOrientationPatient = first.ImageOrientationPatient
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
-    data.SharedFunctionalGroupsSequence = [shared]
+    data.SharedFunctionalGroupsSequence = [shared if shared_groups else Dataset()]
     frames = []
     for index in order:
         position, values, group = Dataset(), Dataset(), Dataset()
         position.ImagePositionPatient = slices[index].ImagePositionPatient
         values.RescaleSlope, values.RescaleIntercept = slices[index].RescaleSlope, slices[index].RescaleIntercept
         group.PlanePositionSequence, group.PixelValueTransformationSequence = [position], [values]
+        if not shared_groups:
+            group.PixelMeasuresSequence, group.PlaneOrientationSequence = [measures], [orientation]
         frames.append(group)
     if per_frame:
         data.PerFrameFunctionalGroupsSequence = frames

@@ -10,15 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEGBaseline8Bit, RLELossless
+from pynetdicom.dsutils import encode
 
 from genseg_monai.dicom.annotation import label_map
 from genseg_monai.dicom.header import Limits
+from genseg_monai.dicom.instance import read_instance
+from genseg_monai.dicom.quarantine import Quarantined, Reason
 from genseg_monai.dicom.series import SeriesError, SeriesFault, read_series
+from genseg_monai.dicom.weigh import weigh
 from tests.dicom.slices import make_slices, stored, write_slices
 from tests.dicom.study import LABELS, write_study
 
@@ -72,14 +77,14 @@ def _nested(defined: bool) -> bytes:
     return inside
 
 
-def _deflated(folder: Path, inflated: bytes) -> Path:
+def _deflated(folder: Path, inflated: bytes, before: bytes = b"") -> Path:
     path = _written(folder)
     data = path.read_bytes()
     meta = data.index(b"\x08\x00\x08\x00CS")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
     head = data[:meta].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99")
     head = head.replace(b"\x02\x00\x10\x00UI\x14\x00", b"\x02\x00\x10\x00UI\x16\x00")
-    path.write_bytes(head + packer.compress(data[meta:] + inflated) + packer.flush())
+    path.write_bytes(head + packer.compress(before + data[meta:] + inflated) + packer.flush())
     return path
 
 
@@ -214,3 +219,54 @@ def test_stored_values_survive_the_worker(tmp_path: Path) -> None:
         data.compress(RLELossless, generate_instance_uid=False)
     series = read_series(write_slices(tmp_path, slices))
     np.testing.assert_array_equal(series.array, np.stack([stored(k).T - 1024 for k in range(3)], axis=2))
+
+
+def _crowded(folder: Path, inside: bytes, group: int = 0x5200, number: int = 0x9230) -> Path:
+    """Write a file whose sequence of known length holds as many items as there is room for."""
+    path = _written(folder)
+    data = path.read_bytes()
+    at = data.index(b"\xe0\x7f\x10\x00O")
+    path.write_bytes(data[:at] + _element(group, number, b"SQ", inside) + data[at:])
+    return path
+
+
+def test_items_are_counted_before_they_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight bytes of an empty item become a kilobyte of memory."""
+    path = _crowded(tmp_path, b"\xfe\xff\x00\xe0\0\0\0\0" * 20_000)
+    monkeypatch.setattr("genseg_monai.dicom.fields._ELEMENTS", 10_000)
+    monkeypatch.setattr("genseg_monai.dicom.instance._LIMITS", Limits(steps=10_000))
+    monkeypatch.setattr("pydicom.filereader.read_sequence_item", lambda *_: pytest.fail("an item was made"))
+    with pytest.raises(SeriesError) as caught:
+        read_series(path)
+    assert caught.value.reason is SeriesFault.TOO_LARGE
+    with pytest.raises(Quarantined) as kept_back:
+        read_instance(path)
+    assert kept_back.value.reason is Reason.TOO_LARGE
+
+
+def test_deflated_elements_without_end_are_bounded(tmp_path: Path) -> None:
+    path = _deflated(tmp_path, b"", _element(0x0008, 6, b"LO", b"") * 60_000)
+    data = path.read_bytes()
+    assert len(data) < 20_000
+    with pytest.raises(SeriesError) as caught:
+        read_series(path, limits=Limits(steps=50_000))
+    assert caught.value.reason is SeriesFault.TOO_LARGE
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_weighed_as_pydicom_parses(implicit: bool, tmp_path: Path) -> None:
+    """Elements and items of a SEG and an RTSTRUCT, counted here and by going through what pydicom built."""
+    study = write_study(tmp_path / "study", slices=3, phi=False)
+
+    def parts(data: Dataset) -> int:
+        inner = [item for element in data if element.VR == "SQ" for item in element.value]
+        return len(data) + sum(1 + parts(item) for item in inner)
+
+    for path in (study.images[0], study.seg, study.rtstruct):
+        assert path is not None
+        data = pydicom.dcmread(path)
+        packed = encode(data, implicit, True)
+        assert packed is not None
+        budget = [10**6]
+        weigh(packed, implicit, True, budget)
+        assert 10**6 - budget[0] == parts(data)

@@ -179,6 +179,22 @@ def test_clean_graphics_keeps_regions_without_words():
     assert not [element for element in apply(image=image) if element.tag.group >> 8 == 0x60]
 
 
+def test_safe_private_agrees_with_the_dictionary() -> None:
+    """Names and representations are those of pydicom's private dictionary, as far as it knows them."""
+    from pydicom._private_dict import private_dictionaries
+
+    from genseg_monai.dicom.private import _SAFE
+
+    known = 0
+    for (creator, group, element), vr in _SAFE.items():
+        held = {key.lower(): entry for key, entry in private_dictionaries[creator].items()}
+        if (found := held.get(f"{group:04x}xx{element:02x}")) is not None:
+            assert found[0] == vr
+            known += 1
+    assert known >= len(_SAFE) - 1
+    assert ("ELSCINT1", 0x01E1, 0x50) not in _SAFE
+
+
 def test_retain_safe_private_keeps_numbers_of_known_blocks():
     image = full_object()
     block = image.private_block(0x7053, "Philips PET Private Group", create=True)

@@ -27,3 +27,16 @@ def archive(_archive: Orthanc) -> Orthanc:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Return a CT series with SEG and RTSTRUCT, identifiers planted."""
     return write_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Study]:
+    """Return three patients, one of them with a shorter second series in the same study."""
+    home = tmp_path_factory.mktemp("studies")
+    made = [
+        write_study(home / "sent", slices=8, patient=1),
+        write_study(home / "sent", slices=9, patient=2, oblique=True),
+    ]
+    made.append(write_study(home / "sent", slices=7, patient=3, seg=False))
+    made.append(write_study(home / "sent", slices=5, patient=1, series=2))
+    return made

@@ -1,67 +1,26 @@
-"""From a real archive to a data set: all routes alike, stopped and resumed alike, and no identifier anywhere."""
+"""From a real archive to a data set: all routes alike, and no identifier anywhere."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
-import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-import yaml
 
 from genseg_monai.dicom.audit import verify_audit
 from genseg_monai.dicom.uids import Key
 from genseg_monai.errors import UserError
 from genseg_monai.pacs.dicomweb import WebArchive
 from genseg_monai.pacs.dimse import DimseArchive
-from genseg_monai.pacs.faults import ArchiveError, NetFault
-from genseg_monai.pacs.pull import Pulled, look, pull
+from genseg_monai.pacs.pull import look
 from genseg_monai.pacs.records import Query
 from genseg_monai.pacs.rules import Rule, Rules
-from tests.dicom.study import LABELS, Study, write_study
-from tests.pacs.orthanc import USER, WORD, Orthanc
-
-KEY = Key(bytes(range(32)))
-YEAR = Query(date="20240101-20241231")
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory: pytest.TempPathFactory) -> list[Study]:
-    """Return three patients, one of them with a shorter second series in the same study."""
-    home = tmp_path_factory.mktemp("studies")
-    made = [
-        write_study(home / "sent", slices=8, patient=1),
-        write_study(home / "sent", slices=9, patient=2, oblique=True),
-    ]
-    made.append(write_study(home / "sent", slices=7, patient=3, seg=False))
-    made.append(write_study(home / "sent", slices=5, patient=1, series=2))
-    return made
-
-
-def run(archive: Orthanc, out: Path, route: str = "c-get", query: Query = YEAR, **kinds: object) -> Pulled:
-    settings = archive.settings()
-    kinds = {"labels": LABELS, "rules": Rules(keep="best"), "key": KEY, **kinds}
-    with WebArchive(settings) if route == "dicomweb" else DimseArchive(settings, route) as peer:
-        return pull(peer, query, out, **kinds)
-
-
-def tree(out: Path) -> dict[str, str]:
-    """Return a digest of every file but the audit log."""
-    files = (path for path in out.rglob("*") if path.is_file() and path.name != "audit.jsonl")
-    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def lines(out: Path, event: str) -> list[dict]:
-    records = [json.loads(line)["record"] for line in (out / "audit.jsonl").read_text().splitlines()]
-    return [record for record in records if record["event"] == event]
+from tests.dicom.study import Study, write_study
+from tests.pacs.orthanc import Orthanc
+from tests.pacs.pulling import KEY, YEAR, lines, run, tree
 
 
 def test_all_routes_give_the_same_data_set(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
@@ -160,18 +119,6 @@ def test_unrelated_annotations_are_left_out(archive: Orthanc, studies: list[Stud
     assert (both.labelled, both.refused) == (2, {})
 
 
-def test_nothing_is_done_twice(archive: Orthanc, studies: list[Study], tmp_path: Path, monkeypatch) -> None:
-    archive.send(studies[0].folder)
-    out = tmp_path / "out"
-    run(archive, out)
-    before, converted = tree(out), len(lines(out, "converted"))
-    monkeypatch.setattr(DimseArchive, "retrieve", lambda *_: pytest.fail("retrieved twice"))
-    again = run(archive, out, labels=None)
-    assert tree(out) == before
-    assert again.labelled == 3
-    assert len(lines(out, "converted")) == converted
-
-
 def test_another_key_or_other_labels_are_refused(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
     archive.send(studies[0].folder)
     query = Query(patient_id=(studies[0].patient_id,))
@@ -181,111 +128,6 @@ def test_another_key_or_other_labels_are_refused(archive: Orthanc, studies: list
         run(archive, out, query=query, key=Key(bytes(32)))
     with pytest.raises(UserError, match="labels"):
         run(archive, out, labels={"liver": 2})
-
-
-def test_a_series_that_does_not_arrive(archive: Orthanc, studies: list[Study], tmp_path: Path, monkeypatch) -> None:
-    """The others go on, and the next run brings it in: the end is the same."""
-    archive.send(studies[0].folder)
-    run(archive, tmp_path / "whole")
-    real = DimseArchive.retrieve
-    broken: list[str] = []
-
-    def retrieve(self: DimseArchive, series, inbox) -> None:
-        if series.modality == "CT" and (not broken or series.series_uid in broken):
-            broken.append(series.series_uid)
-            raise ArchiveError("c-get", NetFault.BROKEN, "the line broke")
-        real(self, series, inbox)
-
-    monkeypatch.setattr(DimseArchive, "retrieve", retrieve)
-    out = tmp_path / "out"
-    first = run(archive, out)
-    assert (first.labelled, first.failed) == (2, {"broken": 1})
-    assert len(broken) == archive.settings().attempts
-    monkeypatch.undo()
-    assert run(archive, out).labelled == 3
-    ours, theirs = tree(out), tree(tmp_path / "whole")
-    # only the order of arrival differs, and it stands nowhere but in the records of resumption
-    assert {k: v for k, v in ours.items() if "done.jsonl" not in k} == {
-        k: v for k, v in theirs.items() if "done.jsonl" not in k
-    }
-
-
-_KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, os.getcwd())
-from genseg_monai.pacs.settings import load_settings
-from genseg_monai.pacs.dicomweb import WebArchive
-from genseg_monai.pacs.dimse import DimseArchive
-from genseg_monai.pacs.pull import pull
-from genseg_monai.pacs.records import Query
-from genseg_monai.pacs.rules import Rules
-from genseg_monai.dicom.uids import Key
-settings, route, out, at = load_settings(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
-calls = 0
-def tell(stage, done, total):
-    global calls
-    calls += stage != "query"
-    if calls == at:
-        print(stage, done, total, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
-peer = WebArchive(settings) if route == "dicomweb" else DimseArchive(settings, route)
-pull(peer, Query(date="20240101-20241231"), out, key=Key(bytes(range(32))), labels={"liver": 1, "tumour": 2},
-     rules=Rules(keep="best"), tell=tell)
-print("end", calls)
-"""
-
-
-def pacs_yaml(archive: Orthanc, folder: Path) -> Path:
-    settings = archive.settings()
-    held = {name: getattr(settings, name) for name in ("host", "port", "called_aet", "aet", "move_port", "dicomweb")}
-    path = folder / "pacs.yaml"
-    path.write_text(yaml.safe_dump({**held, "limits": {"reserve_bytes": 0}}))
-    return path
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("route", "points"), [("c-get", (4, 20, 12, 2)), ("c-move", (4, 20)), ("dicomweb", (4, 20))], ids=lambda v: str(v)
-)
-def test_killed_and_resumed(
-    archive: Orthanc, studies: list[Study], tmp_path: Path, route: str, points: tuple[int, ...]
-) -> None:
-    """Slow: several processes, each killed at another point, then one that ends."""
-    archive.send(studies[0].folder)
-    run(archive, tmp_path / "whole", route)
-    whole = tree(tmp_path / "whole")
-    environment = {**os.environ, "GENSEG_PACS_USER": USER, "GENSEG_PACS_PASSWORD": WORD}
-    out = tmp_path / "out"
-    arrived = []
-    for at in (*points, 10**9):
-        line = [sys.executable, "-c", _KILLED, str(pacs_yaml(archive, tmp_path)), route, str(out), str(at)]
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        stage, number, total = done.stdout.split()
-        if stage == "retrieve":
-            arrived.append(int(number))
-        spool = tmp_path / ".out.spool"
-        assert spool.stat().st_mode & 0o777 == 0o700
-    assert done.returncode == 0
-    assert len(arrived) >= 2
-    assert tree(out) == whole
-    assert not spool.exists()
-    # every case converted once, every series retrieved once: what came before a kill is not asked for again
-    converted = [line["case"] for line in lines(out, "converted")]
-    assert len(converted) == len(set(converted)) == 3
-    retrieved = [line["series"] for line in lines(out, "retrieved")]
-    assert len(retrieved) == len(set(retrieved))
-    assert verify_audit(out / "audit.jsonl", KEY) == (True, "")
-
-
-def test_two_runs_at_once(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
-    from genseg_monai.pacs.spool import Spool
-
-    with Spool(tmp_path / ".out.spool"), pytest.raises(UserError, match="another run"):
-        run(archive, tmp_path / "out")
 
 
 def test_a_series_with_a_broken_file_is_refused(archive: Orthanc, tmp_path: Path) -> None:
