@@ -204,7 +204,8 @@ def _read_radiograph(path: Path) -> _Array:
     """Return a radiograph of JSRT, H W, bones bright, at half its size: that of its published masks."""
     pixels = np.fromfile(path, dtype=">u2").reshape(2048, 2048).astype(np.float32)
     halved = rearrange(pixels, "(H a) (W b) -> H W a b", a=2, b=2).mean((2, 3))
-    return (4095 - np.rint(halved).clip(0, 4095)).astype(np.uint16)  # 12 bits, stored as film: dense parts low
+    bright: _Array = (4095 - np.rint(halved).clip(0, 4095)).astype(np.uint16)  # 12 bits, dense parts low in the file
+    return bright
 
 
 def _read_picture(path: Path, pixels_of: Any) -> _Array:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from monai.bundle import ConfigWorkflow
 
 from genseg_monai.apps.studies.arms import REAL_ONLY, arm_overrides, steps_of
 from genseg_monai.apps.studies.cells import OWN_SEGMENTER, Arm, Cell, Purpose, pilots_of, scored_cells
 from genseg_monai.apps.studies.settings import StudySettings, read_config
+from genseg_monai.apps.train import config_files
 from genseg_monai.engines import LoopSettings, Phase, Schedule, Shares
+from tests.engines.tiny import differing as differing_bits
 
 TRAINED = [arm for arm in Arm if arm is not Arm.INCONTEXT]
 SHARES = {"warm_up": 0.3, "search": 0.35, "fine_tune": 0.15, "final_fit": 0.35}
@@ -125,3 +129,18 @@ def test_one_rate_is_nothing_to_choose() -> None:
     [cell] = scored_cells([Arm.PLAIN], [0], [8], ["unet"], 100, 1.0)
     assert pilots_of(cell, [1.0], seed=0, size=8, epoch=20) == []
     assert cell.factor == 1.0
+
+
+def test_arms_begin_with_the_same_weights(tmp_path: Path) -> None:
+    begun = []
+    for arm in (Arm.PLAIN, Arm.GENSEG):
+        changes = overrides(arm) | {"split_file": None, "dataset_dir": "phantom://2d?cases=6&size=32", "device": "cpu"}
+        files = [str(path) for path in config_files()]
+        workflow = ConfigWorkflow(
+            files, workflow_type="train", logging_file=False, run_id="training", output_dir=str(tmp_path), **changes
+        )
+        workflow.initialize()
+        trainer = workflow.parser.get_parsed_content("train#trainer")
+        begun.append({name: value.clone() for name, value in trainer.network.state_dict().items()})
+        assert trainer.schedule.segmenter_updates == 200
+    assert not differing_bits(*begun)
