@@ -84,6 +84,7 @@ def check(
         take_fingerprint([case for case in facts if case.case in training]),
         label_values=values,
         size=config.get("size"),
+        patch_size=config.get("patch_size"),
         modality=config.get("modality") or said,
         names=names,
         declared=declared,

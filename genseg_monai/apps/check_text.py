@@ -53,8 +53,11 @@ def plan_lines(plan: Plan) -> list[str]:
     )
     unit = {"range": "as stored", "percentile": "% of each image", "window": "HU"}[str(plan.normalisation)]
     spacing = f", {_by(plan.spacing)} mm" if plan.spacing else ", scaled to fit with the aspect kept"
+    size = (
+        f"native voxels, in patches of {_by(plan.size)}" if plan.native else f"working size: {_by(plan.size)}{spacing}"
+    )
     return [
-        f"working size: {_by(plan.size)}{spacing}",
+        size,
         f"classes: {classes}",
         f"intensities: {plan.lower:g} to {plan.upper:g} ({unit}) become 0 to 1"
         + (f"; modality {plan.modality}" if plan.modality else ""),

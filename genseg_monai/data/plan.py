@@ -40,12 +40,13 @@ class Plan:
         in_channels: channels of an image.
         classes: names; the first is the background.
         label_values: raw value in a label -> class index.
-        size: working size, multiples of 16.
+        size: working size, multiples of 16; of a patch where ``native``.
         spacing: mm of the working grid in 3D; None scales the image to fit.
         normalisation: `range`, `percentile` (of each image) or `window` (HU).
         lower: intensity, percentile or HU that becomes 0.
         upper: the one that becomes 1.
         modality: for the reader, as ``CT``, ``MR``, ``picture``.
+        native: whether images keep their voxels and are seen in patches of ``size``, instead of being fitted to it.
 
     Raises:
         UserError: a value is not of the kind said here.
@@ -66,6 +67,7 @@ class Plan:
     lower: float = 0.0
     upper: float = 255.0
     modality: str = ""
+    native: bool = False
 
     def __post_init__(self) -> None:
         dims = self.spatial_dims
@@ -78,6 +80,7 @@ class Plan:
         _require(right, "size", f"{dims} multiples of {_STEP}", self.size)
         right = self.spacing is None or (len(self.spacing) == dims and all(s > 0 for s in self.spacing))
         _require(right, "spacing", f"{dims} positive numbers (mm) or nothing", self.spacing)
+        _require(self.spacing is None or not self.native, "spacing", "nothing beside native: true", self.spacing)
         _require(self.lower < self.upper, "lower, upper", "lower < upper", (self.lower, self.upper))
 
     def as_dict(self) -> dict[str, Any]:
@@ -112,6 +115,7 @@ class Plan:
             for key in ("lower", "upper"):
                 if key in given:
                     given[key] = float(given[key])
+            given["native"] = bool(given.get("native"))
             return cls(**given)
         except (TypeError, ValueError, AttributeError) as error:
             if isinstance(error, UserError):
@@ -128,6 +132,7 @@ def propose_plan(
     size: Sequence[int] | None = None,
     modality: str | None = None,
     device: str = "cpu",
+    patch_size: Sequence[int] | None = None,
 ) -> Plan:
     """Look at the training cases and propose a plan.
 
@@ -137,6 +142,7 @@ def propose_plan(
         size: working size instead of the proposed one; rounded up to multiples of 16, at least 32.
         modality: ``CT``, ``MR`` or another; as the files say, or told by the intensities, if None.
         device: ``cuda`` proposes larger working sizes: at most 256 instead of 128 pixels, 128 instead of 64 voxels.
+        patch_size: keep every image as it is and train on patches of this size; rounded up like ``size``.
 
     Raises:
         UserError: cases cannot be read, do not belong together, or their label values need explaining.
@@ -161,6 +167,7 @@ def propose_plan(
         size=size,
         modality=modality or said,
         device=device,
+        patch_size=patch_size,
         names=names,
         declared=declared,
         where=facts[0].label or facts[0].image,
@@ -174,6 +181,7 @@ def plan_from(
     size: Sequence[int] | None = None,
     modality: str | None = None,
     device: str = "cpu",
+    patch_size: Sequence[int] | None = None,
     names: Mapping[int, str] | None = None,
     declared: Sequence[int] = (),
     where: str = "labels",
@@ -186,6 +194,7 @@ def plan_from(
         size: working size.
         modality: as ``CT``.
         device: ``cpu`` or ``cuda``.
+        patch_size: of native patches.
         names: names of raw values.
         declared: raw values the data set says it has, whether or not they were seen.
         where: a label, for the message.
@@ -193,7 +202,9 @@ def plan_from(
     table, classes = class_table(fingerprint, label_values, names or {}, declared, where)
     dims = fingerprint.spatial_dims
     longest = _LONGEST["cuda" if str(device).startswith("cuda") else "cpu", dims]
-    spacing = _spacing(fingerprint, longest) if dims == 3 else None
+    native = patch_size is not None
+    size = patch_size if native else size
+    spacing = _spacing(fingerprint, longest) if dims == 3 and not native else None
     kind = (modality or fingerprint.modality or _guess(fingerprint)).strip()
     mode, lower, upper = _normalisation(fingerprint, kind)
     return Plan(
@@ -207,6 +218,7 @@ def plan_from(
         lower=lower,
         upper=upper,
         modality=kind,
+        native=native,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from monai.utils import convert_to_tensor
@@ -19,7 +19,31 @@ from tqdm import tqdm
 
 from genseg_monai.data.shards import deal_groups
 
-__all__ = ["ResidentCases", "ResidentLoader", "load_resident"]
+__all__ = ["Cases", "ResidentCases", "ResidentLoader", "case_group", "load_resident", "plain"]
+
+
+class Cases(Protocol):
+    """Labelled cases that batches are made of: `ResidentCases`, or patches of larger ones."""
+
+    drawn: bool
+    """Whether `take` makes a draw for each item and so needs seeds."""
+    groups: tuple[str, ...]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the images."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def digest(self) -> str:
+        """Return a hash of all voxels."""
+
+    def take(self, chosen: Sequence[int], seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return images ``B C H W [D]`` and labels ``B 1 H W [D]`` of some case numbers."""
+
+    def examples(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return one image and label of each to look at, always the same."""
 
 
 class ResidentCases:
@@ -29,7 +53,10 @@ class ResidentCases:
         images: ``N C H W [D]`` float32 in [0, 1].
         labels: ``N 1 H W [D]`` uint8 class indices.
         groups: one name a case (the patient); the case's own name where there is none.
+        drawn: that `take` draws nothing.
     """
+
+    drawn = False
 
     def __init__(self, images: Tensor, labels: Tensor, groups: Sequence[str]) -> None:
         if not len(images) == len(labels) == len(groups):
@@ -39,6 +66,20 @@ class ResidentCases:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the images."""
+        return self.images.dtype
+
+    def take(self, chosen: Sequence[int], seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+        """Return images ``B C H W [D]`` and labels ``B 1 H W [D]`` of some case numbers; no draw, so no seeds."""
+        index = torch.tensor(list(chosen), device=self.images.device)
+        return self.images[index], self.labels[index]
+
+    def examples(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the images and labels of some case numbers."""
+        return self.take(chosen)
 
     def digest(self) -> str:
         """Return a hash of the pixels: two runs with the same one saw the same cases in the same order."""
@@ -52,17 +93,21 @@ def load_resident(dataset: Dataset[Any], device: torch.device | str) -> Resident
     """Read every case of ``dataset`` (dictionaries with ``image`` ``C H W [D]`` and ``label`` ``1 H W [D]``)."""
     count = len(dataset)  # type: ignore[arg-type]
     items = [dataset[i] for i in tqdm(range(count), desc="reading cases", disable=None, leave=False)]
-    images = torch.stack([_plain(item[CommonKeys.IMAGE]).float() for item in items]).to(device)
-    labels = torch.stack([_plain(item[CommonKeys.LABEL]).to(torch.uint8) for item in items]).to(device)
-    listed = getattr(dataset, "data", items)
-    groups = [str(listed[i].get("group", listed[i].get("case", i))) for i in range(count)]
-    return ResidentCases(images, labels, groups)
+    images = torch.stack([plain(item[CommonKeys.IMAGE]).float() for item in items]).to(device)
+    labels = torch.stack([plain(item[CommonKeys.LABEL]).to(torch.uint8) for item in items]).to(device)
+    return ResidentCases(images, labels, [case_group(dataset, items[i], i) for i in range(count)])
 
 
-def _plain(value: Any) -> Tensor:
+def case_group(dataset: Any, item: Any, number: int) -> str:
+    """Return the patient of a case: as the list of a MONAI data set says, else the case itself."""
+    told = dataset.data[number] if hasattr(dataset, "data") else item
+    return str(told.get("group", told.get("case", number)))
+
+
+def plain(value: Any) -> Tensor:
     """Return a tensor without MONAI's record of its history, which every operation of the training would carry on."""
-    plain: Tensor = convert_to_tensor(value, track_meta=False)
-    return plain
+    tensor: Tensor = convert_to_tensor(value, track_meta=False)
+    return tensor
 
 
 class ResidentLoader:
@@ -76,7 +121,7 @@ class ResidentLoader:
     is the same everywhere: one process with all shards draws what the others draw together.
 
     Args:
-        dataset: a map-style data set, or `ResidentCases` already read.
+        dataset: a map-style data set, or cases already read: `ResidentCases`, or `PatchCases` of large images.
         batch_size: cases a batch, of each shard.
         device: where the cases lie.
         seed: of the order.
@@ -92,7 +137,7 @@ class ResidentLoader:
 
     def __init__(
         self,
-        dataset: Dataset[Any] | ResidentCases,
+        dataset: Dataset[Any] | Cases,
         *,
         batch_size: int,
         device: torch.device | str = "cpu",
@@ -103,7 +148,7 @@ class ResidentLoader:
         if shards < 1 or not 0 <= (shard or 0) < shards:
             raise ValueError(f"wanted a shard below the number of shards, got {shard} of {shards}")
         self.shards, self.shard = shards, shard
-        self.cases = dataset if isinstance(dataset, ResidentCases) else load_resident(dataset, device)
+        self.cases: Cases = load_resident(dataset, device) if isinstance(dataset, Dataset) else dataset
         self._random = torch.Generator().manual_seed(seed)
         self.use(range(len(self.cases)), batch_size)
 
@@ -128,6 +173,9 @@ class ResidentLoader:
 
     def draw(self) -> dict[str, Tensor]:
         """Return the next batch: ``image`` ``B C H W [D]``, ``label`` ``B 1 H W [D]``."""
+        count, seeds = self.batch_size * self.shards, list[int]()
+        if self.cases.drawn:
+            seeds = torch.randint(2**32, (count,), generator=self._random).tolist()
         chosen: list[int] = []
         for number, (pool, queue) in enumerate(zip(self._pools, self._queues, strict=True)):
             while len(queue) < self.batch_size:
@@ -136,8 +184,10 @@ class ResidentLoader:
             if self.shard in (None, number):
                 chosen += queue[: self.batch_size]
             del queue[: self.batch_size]
-        index = torch.tensor(chosen, device=self.cases.images.device)
-        return {CommonKeys.IMAGE: self.cases.images[index], CommonKeys.LABEL: self.cases.labels[index]}
+        if self.shard is not None:
+            seeds = seeds[self.shard * self.batch_size :][: self.batch_size]
+        images, labels = self.cases.take(chosen, seeds)
+        return {CommonKeys.IMAGE: images, CommonKeys.LABEL: labels}
 
     def state_dict(self) -> dict[str, Any]:
         """Return pool, order, position and random state."""

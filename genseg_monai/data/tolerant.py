@@ -52,7 +52,9 @@ class TolerantLoader:
             for i in range(count):
                 case = self._read(i, bar)
                 if case is not None:
-                    yield list_data_collate([case])
+                    batch = list_data_collate([case])  # a copy: what it was made of need not wait for the network
+                    del case
+                    yield batch
                 bar.update()
 
     def _read(self, i: int, bar: tqdm[Any]) -> dict[str, Any] | None:

@@ -42,7 +42,8 @@ class SaveSegd(MapTransform):
     find its way back to them.
 
     Args:
-        keys: probabilities on the grid of the image, K X Y Z, or K H W for a single image as `CaseReader` reads it.
+        keys: probabilities on the grid of the image, K X Y Z, or K H W for a single image as `CaseReader` reads it; or,
+            for a binary SEG, class indices with K of 1.
         output_dir: folder to write to.
         cases: the images, as `find_images` returns them; each has to be a DICOM series.
         classes: names, the background first.
@@ -91,11 +92,15 @@ class SaveSegd(MapTransform):
                 raise UserError(path, "wanted to write the SEG, an image is there; choose another output folder")
             if path.exists() and not self.overwrite:
                 raise UserError(path, "wanted to write the SEG, a file is there; choose another output folder")
-            fractional = self.kind is SegKind.FRACTIONAL
+            fractional, classes = self.kind is SegKind.FRACTIONAL, len(case[key]) == 1
+            if fractional and classes:
+                raise UserError(
+                    "dicom_seg", "wanted probabilities, a model of native windows gives classes; take binary"
+                )
             values = _on_slices(
                 temper(torch.as_tensor(case[key]), self.temperature, dim=0) if fractional else case[key]
             )
-            mask = values.clip(0, 1) if fractional else values.argmax(axis=0).astype(np.uint8)
+            mask = values.clip(0, 1) if fractional else (values[0] if classes else values.argmax(0)).astype(np.uint8)
             write_seg(mask, series, self.classes, path, fractional=fractional, meanings=self.meanings)
         return case
 

@@ -265,7 +265,7 @@ class GenSegTrainer(Trainer):
 
     def to_masks(self, labels: Tensor) -> Tensor:
         """Return one-hot masks ``B K H W [D]`` of class indices ``B 1 H W [D]``."""
-        return one_hot(labels.long(), self.classes, dtype=self.loader.cases.images.dtype, dim=1)
+        return one_hot(labels.long(), self.classes, dtype=self.loader.cases.dtype, dim=1)
 
     def synthesise(self, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Return synthetic images ``B C H W [D]`` and their masks ``B K H W [D]``; no gradient passes."""

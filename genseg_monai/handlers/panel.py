@@ -41,15 +41,15 @@ class SamplePanel:
     def _draw(self, engine: Any) -> None:
         if engine.phase not in (Phase.WARM_UP, Phase.SEARCH, Phase.FINE_TUNE):
             return
-        cases, chosen = engine.loader.cases, engine.train_cases[: self.count]
-        masks = engine.to_masks(cases.labels[chosen])
+        images, labels = engine.loader.cases.examples(engine.train_cases[: self.count])
+        masks = engine.to_masks(labels)
         kept = engine.random.get_state()
         with torch.no_grad():
             warped = engine.warp(masks)
             drawn = [engine.generator(masks), warped, engine.generator(warped)]
         engine.random.set_state(kept)
         titles = ["real", "mask", "synthetic", "warped mask", "synthetic of it"]
-        draw_panel([cases.images[chosen], masks, *drawn], titles, self.folder / f"panel_{engine.phase}.png")
+        draw_panel([images, masks, *drawn], titles, self.folder / f"panel_{engine.phase}.png")
 
 
 def draw_panel(columns: list[Tensor], titles: list[str], path: Path, zoom_to: int = 160) -> None:

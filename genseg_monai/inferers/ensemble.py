@@ -20,6 +20,7 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
 from genseg_monai.errors import UserError
+from genseg_monai.inferers.slabs import SlabInferer
 from genseg_monai.inferers.temperature import read_temperature
 from genseg_monai.transforms.mask_warp import WarpRanges
 
@@ -89,7 +90,7 @@ class EnsembleInferer(Inferer):
 
 def make_inferer(
     bundle: str | Path, *, uncertainty: bool = False, others: str | Sequence[str] | None = None,
-    flip_axis: int | None = None,
+    flip_axis: int | None = None, windows: Sequence[int] | None = None,
 ) -> Inferer:  # fmt: skip
     """Return how a bundle calls its segmenter.
 
@@ -98,7 +99,18 @@ def make_inferer(
         uncertainty: average an ensemble; otherwise the network is simply called.
         others: further bundles, as a list or with commas between them.
         flip_axis: see `EnsembleInferer`.
+        windows: size of the windows a large image is seen in; None for an image at its working size.
+
+    Raises:
+        UserError: uncertainty is wanted of windows, which give classes and no probabilities.
     """
+    if windows is not None:
+        if uncertainty:
+            problem = (
+                "wanted a model of a working size, this one sees native windows and gives classes alone; leave it out"
+            )
+            raise UserError("uncertainty", problem)
+        return SlabInferer(windows)
     if not uncertainty:
         return SimpleInferer()
     return EnsembleInferer(find_members(bundle, others), flip_axis)

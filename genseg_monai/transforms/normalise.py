@@ -17,6 +17,7 @@ from genseg_monai.errors import UserError
 
 __all__ = ["MapLabel", "MapLabeld", "Normalisation", "Normalise", "Normalised"]
 
+_PIECE, _VOXELS = 16, 2**20  # rows, or voxels, worked on at once
 _MOST_SAMPLES = 2**22  # a percentile of four million voxels is as good as one of four hundred million
 
 
@@ -60,15 +61,21 @@ class Normalise(Transform):
 
     def __call__(self, image: Tensor | np.ndarray) -> Tensor:
         """Return the image, C H W [D], as float32 in [0, 1]; a `MetaTensor` keeps what it knows."""
-        # float64 on the way: a 16-bit or HU value less the lower bound keeps all its digits
-        values = torch.as_tensor(image).to(torch.float64)
-        if self.mode is Normalisation.PERCENTILE:
-            bounds = torch.tensor([_percentiles(channel, self.lower, self.upper) for channel in values])
-            lower, upper = bounds.to(values).reshape(len(values), 2, *[1] * (values.ndim - 1)).unbind(1)
-        else:
-            lower, upper = values.new_tensor(self.lower), values.new_tensor(self.upper)
-        span = torch.where(upper > lower, upper - lower, torch.inf)
-        return ((values - lower) / span).nan_to_num(nan=0.0).clamp(0, 1).to(torch.float32)
+        given = torch.as_tensor(image)
+        values = given.as_tensor() if isinstance(given, MetaTensor) else given
+        out = torch.empty(values.shape, dtype=torch.float32, device=values.device)
+        for channel, result in zip(values, out, strict=True):
+            lower, upper = self.lower, self.upper
+            if self.mode is Normalisation.PERCENTILE:
+                lower, upper = _percentiles(channel, lower, upper)
+            span = upper - lower if upper > lower else torch.inf
+            # a piece at a time, so that a large volume is in memory once and not five times
+            for piece, place in zip(channel.split(_PIECE), result.split(_PIECE), strict=True):
+                # float64 on the way: a 16-bit or HU value less the lower bound keeps all its digits
+                place.copy_(((piece.to(torch.float64) - lower) / span).nan_to_num_(nan=0.0).clamp_(0, 1))
+        if isinstance(given, MetaTensor):
+            return MetaTensor(out, meta=given.meta, applied_operations=given.applied_operations)
+        return out
 
 
 class Normalised(MapTransform):
@@ -133,7 +140,10 @@ class MapLabel(Transform):
             UserError: it has values that are not listed; the message has the file and the values.
         """
         raw = torch.as_tensor(label)
-        found, place = torch.unique(raw.as_tensor() if isinstance(raw, MetaTensor) else raw, return_inverse=True)
+        values = raw.as_tensor() if isinstance(raw, MetaTensor) else raw
+        # a piece at a time: what sorts them all needs tenfold their memory
+        pieces = values.reshape(-1).split(_VOXELS)
+        found = torch.unique(torch.cat([torch.unique(piece) for piece in pieces]))
         unknown = [value for value in found.tolist() if float(value) not in self.values]
         if unknown:
             where = label.meta.get("filename_or_obj", "label") if isinstance(label, MetaTensor) else "label"
@@ -141,7 +151,9 @@ class MapLabel(Transform):
             came = ", ".join(f"{value:g}" for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
             raise UserError(where, f"wanted the label values {known}, got also {came}; list them in label_values")
         table = torch.tensor([self.values[float(value)] for value in found.tolist()], dtype=torch.uint8)
-        mapped = table.to(raw.device)[place]
+        mapped = torch.cat([table.to(raw.device)[torch.searchsorted(found, piece)] for piece in pieces]).reshape(
+            raw.shape
+        )
         return (
             MetaTensor(mapped, meta=raw.meta, applied_operations=raw.applied_operations)
             if isinstance(raw, MetaTensor)
