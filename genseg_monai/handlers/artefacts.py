@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 
 import genseg_monai
@@ -23,6 +24,7 @@ from genseg_monai.engines.estimate import epochs_within, measure, parse_budget
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.schedule import BASELINES, Phase
 from genseg_monai.engines.state import save_file
+from genseg_monai.handlers.energy import EnergyMeter
 from genseg_monai.inferers.generator_files import GeneratorShape, save_generator
 
 __all__ = ["BundleWriter", "Forecast", "RunRecord"]
@@ -127,7 +129,7 @@ class Forecast:
 
 
 class RunRecord:
-    """Write ``run.json``: versions, seed, command, data folder, cases, times by phase, peak memory.
+    """Write ``run.json``: versions, seed, command, data folder, cases, times by phase, peak memory, energy if known.
 
     Args:
         output_dir: the run's folder.
@@ -143,17 +145,23 @@ class RunRecord:
         self.seed, self.facts = seed, dict(facts or {})
         self._started = time.time()
         self._phases: dict[str, float] = {}
+        self._meter: EnergyMeter | None = None
+        self._energy_before = 0.0  # of the starts before this one
 
     def attach(self, engine: Engine) -> None:
         """Register with a `GenSegTrainer`."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(StageEvents.PHASE_STARTED, self._phase_started)
         engine.add_event_handler(StageEvents.PHASE_COMPLETED, self._phase_completed)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, lambda trainer: self._energy())
         engine.add_event_handler(Events.COMPLETED, lambda trainer: self._write(trainer, finished=True))
 
     def _start(self, engine: Any) -> None:
+        device = engine.state.device
+        self._meter = EnergyMeter(cuda=(device.index or 0) if device.type == "cuda" else None)
         if engine.state.iteration > 0 and self.path.exists():
-            self._phases = json.loads(self.path.read_text(encoding="utf-8")).get("seconds_by_phase", {})
+            held = json.loads(self.path.read_text(encoding="utf-8"))
+            self._phases, self._energy_before = held.get("seconds_by_phase", {}), held.get("energy_wh") or 0.0
         self._phase_started(engine)
         self._write(engine, finished=False)
 
@@ -164,6 +172,11 @@ class RunRecord:
         spent = time.perf_counter() - self._phase_clock
         self._phases[str(engine.phase)] = round(self._phases.get(str(engine.phase), 0.0) + spent, 2)
         self._write(engine, finished=False)
+
+    def _energy(self) -> float | None:
+        """Return the watt hours of all starts of the run."""
+        used = self._meter.watt_hours() if self._meter is not None else None
+        return None if used is None else round(self._energy_before + used, 3)
 
     def _write(self, engine: Any, *, finished: bool) -> None:
         device = engine.state.device
@@ -180,6 +193,10 @@ class RunRecord:
             "seconds_by_phase": self._phases,
             "seconds": round(time.time() - self._started, 1),
             "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+            "peak_gpu_memory_gib": round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+            if device.type == "cuda"
+            else None,
+            "energy_wh": self._energy(),
             "finished": finished,
             **self.facts,
         }

@@ -142,17 +142,19 @@ def find_members(bundle: str | Path, others: str | Sequence[str] | None = None) 
     return [own, *(Member(Path(f) / "models" / "model.pt", read_temperature(f)) for f in folders)]
 
 
-def mirror_axis(ranges: WarpRanges | None, spatial_dims: int) -> int | None:
+def mirror_axis(augment: Any, spatial_dims: int) -> int | None:
     """Return the spatial axis that training mirrors, None where it mirrors none because left is not right there.
 
     Args:
-        ranges: of the augmentation of real pairs.
+        augment: of real pairs: anything with ``warp``, its `WarpRanges` or None; None for no augmentation.
         spatial_dims: 2 or 3.
 
     Example:
-        >>> mirror_axis(WarpRanges(), 2), mirror_axis(WarpRanges(flip=0), 2), mirror_axis(WarpRanges(), 3)
-        (1, None, 0)
+        >>> from genseg_monai.transforms import BatchAugment
+        >>> mirror_axis(BatchAugment(), 2), mirror_axis(BatchAugment(), 3), mirror_axis(BatchAugment(warp=None), 2)
+        (1, 0, None)
     """
+    ranges: WarpRanges | None = getattr(augment, "warp", None)
     if ranges is None or ranges.flip == 0:
         return None
     return ranges.flip_axis if ranges.flip_axis is not None else (1 if spatial_dims == 2 else 0)

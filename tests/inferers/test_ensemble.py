@@ -13,7 +13,7 @@ from torch import nn
 from genseg_monai.errors import UserError
 from genseg_monai.inferers.ensemble import EnsembleInferer, Member, find_members, make_inferer, mirror_axis
 from genseg_monai.inferers.temperature import read_temperature
-from genseg_monai.transforms import WarpRanges
+from genseg_monai.transforms import BatchAugment, NnUNetAugment, WarpRanges
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -112,8 +112,12 @@ def test_without_uncertainty_the_network_is_called() -> None:
 
 
 def test_the_axis_that_the_training_mirrors() -> None:
+    """None where left is not right, whatever augments the real pairs."""
+    assert mirror_axis(BatchAugment(warp=WarpRanges(flip_axis=0)), 2) == 0
+    assert mirror_axis(BatchAugment(warp=WarpRanges(flip=0.0)), 2) is None
+    assert mirror_axis(NnUNetAugment(), 3) == 0
+    assert mirror_axis(NnUNetAugment(mirror=0.0), 3) is None
     assert mirror_axis(None, 2) is None
-    assert mirror_axis(WarpRanges(flip_axis=0), 2) == 0
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"temperature": null}', '{"temperature": -1}', '{"temperature": NaN}'])

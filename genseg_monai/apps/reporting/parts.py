@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from genseg_monai.apps.reporting.charts import (
@@ -18,12 +17,12 @@ from genseg_monai.apps.reporting.charts import (
 )
 from genseg_monai.apps.reporting.compare import Comparison
 from genseg_monai.apps.reporting.look import CaseLook, SyntheticLook, Tested
-from genseg_monai.apps.reporting.page import Cases, Chart, Code, Estimate, Figures, Noted, Panel, Section, Table, Text
+from genseg_monai.apps.reporting.page import Cases, Chart, Estimate, Figures, Noted, Panel, Table, Text
 from genseg_monai.apps.reporting.sources import CaseResult, Run, arm_style, arm_title
 from genseg_monai.apps.reporting.svg import legend
 from genseg_monai.metrics.statistics import Interval
 
-__all__ = ["calibration", "cases", "command_of", "cost", "curves", "generator", "repeat", "results", "synthetic"]
+__all__ = ["calibration", "cases", "curves", "generator", "results", "synthetic"]
 
 _TITLES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "surface_dice": "Surface Dice"}
 _LOSSES = (("loss", "segmenter, real pairs", 0), ("synthetic_loss", "segmenter, synthetic pairs", 1),
@@ -208,71 +207,6 @@ def calibration(run: Run, tested: Tested | None) -> list[Any]:
     note = "ECE: expected calibration error of the most probable class, 15 bins. Most voxels are plain background, "
     note += "which keeps all three numbers small: compare rows, not with an absolute bar."
     return [Text(told), Table(head, rows), Figures(charts), Text(note, small=True)]
-
-
-def cost(run: Run) -> list[Any]:
-    """Return time, memory and energy of a training."""
-    record = run.record
-    steps, spent = record.get("iterations", {}), record.get("seconds_by_phase", {})
-    rows = [
-        [phase.replace("_", " "), str(count), f"{spent[phase]:.0f}", f"{spent[phase] / count:.2f}"]
-        for phase, count in steps.items()
-        if count and phase in spent
-    ]
-    total = sum(spent.values())
-    energy = record.get("energy_wh")
-    told = (
-        f"{total / 60:.1f} minutes in all on {record.get('device', 'an unknown device')}, at most "
-        f"{record.get('peak_memory_gib', '?')} GiB of memory; energy "
-        f"{'was not measured' if energy is None else f'{energy:.1f} Wh'}."
-    )
-    blocks: list[Any] = [Text(told)]
-    return [*blocks, Table(["phase", "iterations", "seconds", "s / iteration"], rows)] if rows else blocks
-
-
-def repeat(run: Run) -> list[Any]:
-    """Return command, versions, seed and hash."""
-    record = run.record
-    versions = {"genseg": record.get("genseg"), **record.get("versions", {})}
-    facts = [
-        ["seed", str(record.get("seed"))],
-        ["training cases (of them for the search)", f"{record.get('cases', {}).get('training')} "
-         f"({record.get('cases', {}).get('search')})"],
-        ["configuration, SHA-256", f"{run.config_hash} (configs/train.yaml)"],
-        *([name, str(version)] for name, version in versions.items()),
-    ]  # fmt: skip
-    return [Code(command_of(record)), Table(["what", "value"], facts, numbers=False)]
-
-
-def command_of(record: Mapping[str, Any]) -> str:
-    """Return the command of a training with DATA and OUT for the folders of the machine it ran on.
-
-    Example:
-        >>> command_of({"command": ["x/genseg_monai/__main__.py", "train", "--data", "d/feet", "--out", "runs/feet"]})
-        'python -m genseg_monai train --data DATA --out OUT'
-    """
-    program, *words = [str(word) for word in record.get("command") or ["genseg"]]
-    path = PurePath(program)
-    name = "genseg" if path.name == "genseg" else f"python -m {path.parent.name}"
-    if path.parts[-3:-1] == ("monai", "bundle"):
-        name = "python -m monai.bundle"
-    places = {"--data": "DATA", "--dataset_dir": "DATA", "--out": "OUT", "--output_dir": "OUT", "--resume": "OUT"}
-    told = []
-    for i, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        place = places.get(words[i - 1]) if i else None
-        if place and not word.startswith("phantom://") and (words[i - 1] != "--resume" or "/" in word):
-            told.append(place)
-        elif equals and flag in places and not value.startswith("phantom://"):
-            told.append(f"{flag}={places[flag]}")
-        else:
-            told.append(word)
-    return " ".join([name, *(f"'{w}'" if any(c in w for c in " ?&*[]{}$") else w for w in told)])
-
-
-def section(title: str, blocks: Sequence[Any]) -> Section:
-    """Return a section."""
-    return Section(title, blocks)
 
 
 def _pairs(ours: Sequence[CaseResult], theirs: Sequence[CaseResult]) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from genseg_monai.apps.reporting import parts
+from genseg_monai.apps.reporting import parts, record_parts
 from genseg_monai.apps.reporting.compare import Answer, Comparison, Verdict, compare, judge
 from genseg_monai.apps.reporting.look import look_at_calibration, look_at_cases, look_at_synthetic
 from genseg_monai.apps.reporting.opened import Opened, find_data
@@ -49,9 +49,9 @@ def run_page(run: Run, *, data: str | None = None, device: str = "cpu", pictures
             *seen_sections(run, data=data, device=device, pictures=pictures),
             Section("Training curves", parts.curves(run)),
             Section("The generator found", parts.generator(run)),
-            Section("Cost", parts.cost(run)),
+            Section("Cost", record_parts.cost(run)),
             Section("To repeat it", [
-                *parts.repeat(run),
+                *record_parts.repeat(run),
                 Text(f"Data: {place if str(place).startswith('phantom://') else 'the data set the training read'}."),
             ]),
         ],

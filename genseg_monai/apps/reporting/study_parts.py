@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genseg_monai.apps.reporting import parts
+from genseg_monai.apps.reporting import record_parts
 from genseg_monai.apps.reporting.charts import size_chart
 from genseg_monai.apps.reporting.compare import Comparison
 from genseg_monai.apps.reporting.page import Chart, Code, Figures, Table, Text
@@ -34,8 +34,8 @@ def sample_efficiency(found: Mapping[Key, Comparison], summary: Mapping[str, Any
             x, dice = zip(*points, strict=True)
             mean, low, high = ([getattr(d, end) for d in dice] for end in ("mean", "low", "high"))
             banded = arm in ("genseg", mine[0].reference)  # bands of many arms hide each other
-            ends = {"low": low, "high": high} if banded else {}
-            series.append(Series(arm_title(arm), x, mean, **ends, style=arm_style(arm)))
+            ends = (low, high) if banded else ((), ())
+            series.append(Series(arm_title(arm), x, mean, ends[0], ends[1], style=arm_style(arm)))
         about = (
             f"Mean Dice on {data} ({segmenter}) against the number of training cases; the bands are 95 % intervals of "
             f"GenSeg and of {arm_title(mine[0].reference).lower()}."
@@ -84,24 +84,31 @@ def study_curves(folder: Path, summary: Mapping[str, Any], key: Key) -> list[Any
 
 
 def study_cost(folder: Path, summary: Mapping[str, Any]) -> list[Any]:
-    """Return time and memory by arm."""
-    spent: dict[str, list[tuple[float, float | None]]] = {}
+    """Return time, memory and energy by arm."""
+    spent: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for cell in summary["cells"]:
         if cell["state"] == "done":
             record = folder / cell["folder"] / "run.json"
-            memory = read_json(record).get("peak_memory_gib") if record.is_file() else None
-            spent.setdefault(cell["arm"], []).append((float(cell.get("seconds", 0)), memory))
+            told = read_json(record) if record.is_file() else {}
+            spent.setdefault(cell["arm"], []).append((float(cell.get("seconds", 0)), told))
     rows = []
     for arm, cells in sorted(spent.items(), key=lambda item: arm_style(item[0])):
-        peak = [memory for _, memory in cells if memory is not None]
         total = sum(seconds for seconds, _ in cells)
-        told = f"{max(peak):.2f}" if peak else "-"
-        rows.append([arm_title(arm), str(len(cells)), time_text(total / len(cells)), time_text(total), told])
+        columns = [arm_title(arm), str(len(cells)), time_text(total / len(cells)), time_text(total)]
+        for name in ("peak_memory_gib", "peak_gpu_memory_gib"):
+            peak = [held[name] for _, held in cells if held.get(name) is not None]
+            columns.append(f"{max(peak):.2f}" if peak else "-")
+        rows.append(columns)
+    records = [held for cells in spent.values() for _, held in cells if held]
+    known = [held["energy_wh"] for held in records if held.get("energy_wh") is not None]
+    energy = record_parts.energy_told(sum(known) if known and len(known) == len(records) else None)
     everything = sum(seconds for cells in spent.values() for seconds, _ in cells)
     devices = sorted({str(cell["device"]) for cell in summary["cells"] if cell.get("device")})
-    told = f"{time_text(everything)} in all on {', '.join(devices) or 'an unknown device'}, runs that chose learning "
-    head = ["arm", "trainings", "time each", "time in all", "peak memory (GiB)"]
-    return [Text(told + "rates included. Energy was not measured."), Table(head, rows)]
+    told_all = (
+        f"{time_text(everything)} in all on {', '.join(devices) or 'an unknown device'}, runs that chose learning "
+    )
+    head = ["arm", "trainings", "time each", "time in all", "peak memory (GiB)", "on the GPU (GiB)"]
+    return [Text(f"{told_all}rates included; {energy}."), Table(head, rows)]
 
 
 def study_repeat(folder: Path, summary: Mapping[str, Any], run: Run | None) -> list[Any]:
@@ -110,7 +117,7 @@ def study_repeat(folder: Path, summary: Mapping[str, Any], run: Run | None) -> l
     settings = summary["settings"]
     blocks: list[Any] = []
     if held.get("command"):
-        blocks.append(Code(parts.command_of(held)))
+        blocks.append(Code(record_parts.command_of(held)))
     facts = [
         ["arms, seeds", f"{', '.join(settings['arms'])}; {', '.join(map(str, settings['seeds']))}"],
         ["training cases", ", ".join(map(str, settings["sizes"]))],
@@ -124,4 +131,4 @@ def study_repeat(folder: Path, summary: Mapping[str, Any], run: Run | None) -> l
             [f"learning rate, {name}", f"{rate.get('learning_rate')} (validation Dice {tried or 'not tried'})"]
         )
     blocks.append(Table(["what", "value"], facts, numbers=False))
-    return [*blocks, *(parts.repeat(run) if run is not None else [])]
+    return [*blocks, *(record_parts.repeat(run) if run is not None else [])]
