@@ -99,7 +99,7 @@ class _Bounded(io.BufferedReader):
     """A file that ends its reader's work after so many reads or bytes."""
 
     def __init__(self, raw: io.RawIOBase | io.BytesIO, limits: Limits) -> None:
-        super().__init__(raw, 1 << 14)  # type: ignore[arg-type]
+        super().__init__(raw, 1 << 14)
         self._steps, self._bytes = limits.steps, limits.header_bytes
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -206,7 +206,7 @@ def _score_class(
 
 def _over_classes(rows: list[CaseScore]) -> CaseScore:
     """Return the mean over the classes of one case."""
-    means = {score: float(np.mean([getattr(row, score) for row in rows])) for score in SCORES}
+    means: dict[str, Any] = {score: float(np.mean([getattr(row, score) for row in rows])) for score in SCORES}
     return CaseScore(rows[0].case, rows[0].group, "mean", unit=rows[0].unit, **means)
 
 
