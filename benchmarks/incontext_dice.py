@@ -2,14 +2,17 @@
 
     python benchmarks/incontext_dice.py --data DATA [--weights FILE] [--minutes 8] [--json FILE] [--picture FILE]
 
-DATA holds the data sets wbc1, jsrt, isic2017, kvasir, fuseg and hippocampus_3d. Supports are drawn from the training
-split, queries from the test split (fixed seed), at 128 x 128 pixels, where the Dice is taken too; hippocampus is the
-axial slice of each volume that shows most of it. Pictures without the object are left out, as in the training.
+DATA holds the data sets wbc1, jsrt, isic2017, kvasir, fuseg and hippocampus_3d. Supports are those of the training
+split (40; 39 of fuseg and 30 of hippocampus), queries are drawn from the test split (fixed seed), at 128 x 128 pixels,
+where the Dice is taken too; hippocampus is the axial slice of each volume that shows most of it. Pictures without the
+object are left out, as in the training.
 
 For each S: `one pass` is one random draw of S supports; `ensemble` is what `genseg incontext` does: draws of S from the
-2 S most similar supports, averaged, each but the first flipped, turned and scaled together with the query.
-Floors: `mean mask`: where more than half of the 40 support masks have the object; `nearest`: the mask of the support
-most similar to the query. Queries are taken in turn over the tasks until `--queries` a task or `--minutes` are reached.
+2 S most similar supports, averaged, each but the first flipped, turned and scaled together with the query. Both with
+the logits calibrated on the supports (`fit_offsets`), and `raw` without, at the largest S.
+Floors: `mean mask`: where more than half of the supports have the object; `nearest`: the mask of the support most
+similar to the query. Queries are taken in turn over the tasks until `--queries` a task or `--minutes` are reached; the
+ensemble is made for the first `--ensembled` of each task.
 """
 
 from __future__ import annotations
@@ -33,11 +36,13 @@ from genseg_monai.data.splits import read_splits
 from genseg_monai.inferers.in_context import InContextSettings, each_member, mean_of
 from genseg_monai.inferers.support_cases import read_supports, support_plan
 from genseg_monai.inferers.support_set import SupportSet
+from genseg_monai.inferers.thresholds import fit_offsets
 from genseg_monai.networks.universeg_weights import load_universeg
 
 SIZES = (1, 4, 16, 40)
-POOL = 40
+FLOORS = ("mean mask", "nearest")
 SHIPPED = Path(__file__).resolve().parents[1] / "bundle" / "models" / "universeg" / "model.pt"
+Scores = dict[str, list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -67,17 +72,18 @@ def read_task(root: Path, source: Source, queries: int, seed: int) -> tuple[Supp
     splits = read_splits(root / source.folder, find_cases(root / source.folder, source.masks))
     order = np.random.default_rng(seed).permutation(len(splits.test))
     plan = support_plan(splits.train, source.values)
-    supports = _planes(splits.train, plan, POOL)
-    return supports, _planes([splits.test[i] for i in order], plan, queries)
+    return _planes(splits.train, plan, SIZES[-1]), _planes([splits.test[i] for i in order], plan, queries)
 
 
 def _planes(cases: list[dict[str, Any]], plan: Any, most: int) -> SupportSet:
     """Read cases until so many show the object; of a volume the plane that shows most."""
     found: list[tuple[Tensor, Tensor]] = []
     for case in cases:
+        if len(found) == most:
+            break
         planes = read_supports([case], plan, axis=2).planes
         best = int((planes.labels > 0).flatten(1).sum(1).argmax())
-        if bool((planes.labels[best] > 0).any()) and len(found) < most:
+        if bool((planes.labels[best] > 0).any()):
             found.append((planes.images[best], planes.labels[best]))
     images, labels = zip(*found, strict=True)
     return SupportSet(torch.stack(images), torch.stack(labels), plan.classes)
@@ -89,111 +95,117 @@ def dice(probability: Tensor, truth: Tensor) -> float:
     return float(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
 
 
-def score_query(
-    network: Any, query: Tensor, truth: Tensor, supports: SupportSet, members: int, seed: int
+def score(
+    network: Any, query: Tensor, truth: Tensor, supports: SupportSet, offsets: Tensor, members: int, seed: int
 ) -> dict[str, Any]:
-    """Score one query in every way: `floors`, and for each S `one` and the Dice of 1, 2, ... members averaged."""
+    """Score one query: the floors, `one` pass for each S, the `ensemble` of 1, 2, ... members for each S."""
     nearest = int(supports.distances(query[None])[0].argmin())
-    mean = (supports.labels > 0).float().mean(0)
-    told: dict[str, Any] = {"mean mask": dice(mean, truth), "one": {}, "ensemble": {}}
+    told: dict[str, Any] = {"mean mask": dice((supports.labels > 0).float().mean(0), truth), "one": {}, "ensemble": {}}
     told["nearest"] = dice((supports.labels[nearest] > 0).float(), truth)
-    for size in SIZES:
-        settings = InContextSettings(support_size=size, ensemble=members, pairs_at_once=1)
-        total, seen, grown = torch.zeros_like(query), torch.zeros_like(query), []
-        for objects, inside in each_member(network, query, supports, settings):
+
+    def grown(size: int, count: int, choice: str) -> list[Tensor]:
+        settings = InContextSettings(support_size=size, ensemble=count, choice=choice, pairs_at_once=1, seed=seed)
+        total, seen, found = torch.zeros_like(truth).float(), torch.zeros_like(truth).float(), []
+        for objects, inside in each_member(network, query, supports, settings, offsets=offsets):
             total, seen = total + objects.sum(0), seen + inside.sum(0)
-            grown.append(dice(mean_of(total, seen)[1:], truth))
-        told["ensemble"][size] = grown
-        if size >= len(supports):
-            told["one"][size] = grown[0]
-            continue
-        single = InContextSettings(support_size=size, ensemble=1, choice="random", seed=seed)
-        [(objects, _)] = each_member(network, query, supports, single)
-        told["one"][size] = dice(objects[0], truth)
+            found.append(mean_of(total, seen)[1:])
+        return found
+
+    for size in SIZES:
+        [single] = grown(size, 1, "random")
+        told["one"][size] = dice(single, truth)
+        if members:
+            told["ensemble"][size] = [dice(found, truth) for found in grown(size, members, "similar")]
+    # without the offset b: the logit l = logit(p) - b is above 0 where p > sigmoid(b)
+    told["raw"] = dice(single - offsets.sigmoid() + 0.5, truth)
     return told
 
 
 def run(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the scores of each query, tasks taken in turn."""
-    network = load_universeg(arguments.weights).eval()
     start, root = time.monotonic(), Path(arguments.data)
-    chosen = {
-        name: source for name, source in TASKS.items() if not arguments.tasks or name in arguments.tasks.split(",")
-    }
-    read = {name: read_task(root, source, arguments.queries, arguments.seed) for name, source in chosen.items()}
-    fast = torch.autocast("cpu", dtype=torch.bfloat16) if arguments.bfloat16 else nullcontext()
-    with torch.inference_mode(), fast:
+    network = load_universeg(arguments.weights).eval()
+    chosen = arguments.tasks.split(",") if arguments.tasks else list(TASKS)
+    read = {name: read_task(root, TASKS[name], arguments.queries, arguments.seed) for name in chosen}
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if arguments.bfloat16 else nullcontext():
+        offsets = {name: fit_offsets(network, supports, support_size=16) for name, (supports, _) in read.items()}
+        print("offsets", {name: round(float(told), 2) for name, told in offsets.items()}, file=sys.stderr)
+        begun = time.monotonic()
         for i in range(arguments.queries):
             for name, (supports, queries) in read.items():
                 if i < len(queries):
+                    members = arguments.members if i < arguments.ensembled else 0
                     truth = queries.labels[i] > 0
-                    yield name, score_query(network, queries.images[i], truth, supports, arguments.members, i)
-            passed = (time.monotonic() - start) / 60
-            print(f"{i + 1} of {arguments.queries} queries a task, {passed:.1f} min", file=sys.stderr)
-            if arguments.minutes and passed * (i + 2) / (i + 1) > arguments.minutes:
+                    yield name, score(network, queries.images[i], truth, supports, offsets[name], members, i)
+            now = time.monotonic()
+            print(f"{i + 1} of {arguments.queries} queries a task, {(now - start) / 60:.1f} min", file=sys.stderr)
+            if arguments.minutes and now + (now - begun) / (i + 1) > start + 60 * arguments.minutes:
                 return
 
 
-def summary(scores: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return one row a task and their mean: floors, and for each S one pass and the whole ensemble, in percent."""
+def summary(scores: Scores) -> list[dict[str, Any]]:
+    """Return one row a task and their mean, in percent: floors, one pass for each S, the gain of the ensemble."""
     rows = []
     for name, told in scores.items():
         row: dict[str, Any] = {"task": name, "queries": len(told)}
-        row |= {floor: 100 * np.mean([one[floor] for one in told]) for floor in ("mean mask", "nearest")}
+        row |= {key: 100 * np.mean([one[key] for one in told]) for key in (*FLOORS, "raw")}
+        both = [one for one in told if one["ensemble"]]
+        row["ensembled"] = len(both)
         for size in SIZES:
             row[f"one {size}"] = 100 * np.mean([one["one"][size] for one in told])
-            row[f"ensemble {size}"] = 100 * np.mean([one["ensemble"][size][-1] for one in told])
+            if both:
+                row[f"gain {size}"] = 100 * np.mean([one["ensemble"][size][-1] - one["one"][size] for one in both])
         rows.append(row)
-    mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if key not in ("task", "queries")}
-    return [*rows, {"task": "mean", "queries": sum(row["queries"] for row in rows), **mean}]
+    keys = [key for key in rows[0] if key not in ("task", "queries", "ensembled")]
+    mean = {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
+    totals = {key: sum(row[key] for row in rows) for key in ("queries", "ensembled")}
+    return [*rows, {"task": "mean", **totals, **mean}]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Lay the rows out as a Markdown table, and say how far above the better floor the mean is."""
-    ways = [f"{way} {size}" for size in SIZES for way in ("one", "ensemble")]
-    head = [
-        "task",
-        "queries",
-        "mean mask",
-        "nearest",
-        *(f"S={w.split()[1]}{' ens.' if w[0] == 'e' else ''}" for w in ways),
-    ]
-    lines = [head, ["---"] * len(head)]
+    columns = {"task": "task", "queries": "queries", **{floor: floor for floor in FLOORS}}
+    columns |= {f"one {size}": f"S = {size}" for size in SIZES} | {"raw": "S = 40, raw"}
+    columns |= {"ensembled": "of these ensembled"} | {f"gain {size}": f"ens. S = {size}" for size in SIZES}
+    lines = [list(columns.values()), ["---"] * len(columns)]
     for row in rows:
-        lines.append(
-            [row["task"], str(row["queries"]), *(f"{row[key]:.1f}" for key in ("mean mask", "nearest", *ways))]
-        )
-    mean = rows[-1]
-    floor = max(mean["mean mask"], mean["nearest"])
-    best = SIZES[-1]
-    told = ", ".join(
-        f"{way} {mean[f'{key} {best}']:.1f} ({mean[f'{key} {best}'] - floor:+.1f})"
-        for way, key in (("one pass", "one"), ("ensemble", "ensemble"))
-    )
+        cells = [row.get(key, "") for key in columns]
+        signed = [f"{c:+.1f}" if k.startswith("gain") and c != "" else f"{c:.1f}" if isinstance(c, float) else str(c)
+                  for k, c in zip(columns, cells, strict=True)]  # fmt: skip
+        lines.append(signed)
+    mean, best = rows[-1], SIZES[-1]
+    floor = max(mean[name] for name in FLOORS)
+    told = f"one pass {mean[f'one {best}']:.1f} ({mean[f'one {best}'] - floor:+.1f})"
+    if mean["ensembled"]:
+        ensemble = mean[f"one {best}"] + mean[f"gain {best}"]
+        told += f", with the gain of the ensemble {ensemble:.1f} ({ensemble - floor:+.1f})"
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"{text}\n\nMean over tasks at S = {best}: {told}, against the better floor of {floor:.1f}."
 
 
-def draw(scores: dict[str, list[dict[str, Any]]], path: str) -> None:
+def draw(scores: Scores, path: str) -> None:
     """Draw the mean Dice over tasks, over S and over the size of the ensemble."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = summary(scores)
+    mean = summary(scores)[-1]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
-    for way, told in (("one", "one pass, random supports"), ("ensemble", "ensemble, similar supports")):
-        left.plot(SIZES, [rows[-1][f"{way} {size}"] for size in SIZES], marker="o", label=told)
-    for floor, style in (("mean mask", ":"), ("nearest", "--")):
-        left.axhline(rows[-1][floor], color="grey", linestyle=style, label=f"floor: {floor} (of 40)")
+    one = [mean[f"one {size}"] for size in SIZES]
+    left.plot(SIZES, one, marker="o", label="one pass, random supports")
+    if mean["ensembled"]:
+        more = [value + mean[f"gain {size}"] for value, size in zip(one, SIZES, strict=True)]
+        left.plot(SIZES, more, marker="o", label="ensemble, similar supports")
+    for floor, style in zip(FLOORS, (":", "--"), strict=True):
+        left.axhline(mean[floor], color="grey", linestyle=style, label=f"floor: {floor} (of 40)")
     left.set(xscale="log", xticks=SIZES, xticklabels=SIZES, xlabel="supports S", ylabel="Dice (%), mean over tasks")
     left.minorticks_off()
-    for size in SIZES:
-        grown = [np.mean([one["ensemble"][size] for one in told], axis=0) for told in scores.values()]
-        mean = 100 * np.mean(grown, axis=0)
-        right.plot(range(1, len(mean) + 1), mean, marker="o", label=f"S = {size}")
-    right.set(xlabel="members of the ensemble")
+    for size in SIZES if mean["ensembled"] else ():
+        parts = [[one["ensemble"][size] for one in told if one["ensemble"]] for told in scores.values()]
+        curve = 100 * np.mean([np.mean(part, axis=0) for part in parts if part], axis=0)
+        right.plot(range(1, len(curve) + 1), curve, marker="o", label=f"S = {size}")
+    right.set(xlabel="members of the ensemble (on the queries that have one)")
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
@@ -205,7 +217,8 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", default=str(SHIPPED))
     parser.add_argument("--queries", type=int, default=20)
-    parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--ensembled", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=0)
     parser.add_argument("--tasks", default="", help="names, with commas between them; all if not given")
     parser.add_argument("--seed", type=int, default=0)
@@ -214,7 +227,7 @@ def main() -> None:
     parser.add_argument("--picture")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    scores: dict[str, list[dict[str, Any]]] = {}
+    scores: Scores = {}
     for name, told in run(arguments):
         scores.setdefault(name, []).append(told)
     print(table(summary(scores)))

@@ -49,6 +49,8 @@ class InContextSettings:
         flip: probability of a mirror image along each axis, in [0, 1].
         rotate: largest angle, degrees.
         scale: largest change of size, as a share.
+        calibrate: supports, a class, that are segmented by the others to find how far the network is to be believed
+            (see `fit_offsets`); once for all images. 0 takes it as it is.
         pairs_at_once: supports in memory at once, about 18 MB each at 128 x 128; a pass has at least its own.
         seed: of the draws.
 
@@ -67,6 +69,7 @@ class InContextSettings:
     flip: float = 0.5
     rotate: float = 10.0
     scale: float = 0.1
+    calibrate: int = 8
     pairs_at_once: int = 64
     seed: int = 0
 
@@ -77,6 +80,8 @@ class InContextSettings:
                 raise ValueError(f"{name}: wanted 1 or more, got {getattr(self, name)}")
         if self.choice not in list(SupportChoice):
             raise ValueError(f"choice: wanted {' or '.join(SupportChoice)}, got {self.choice!r}")
+        if self.calibrate < 0:
+            raise ValueError(f"calibrate: wanted 0 or more, got {self.calibrate}")
         for name, most in (("flip", 1.0), ("rotate", 180.0), ("scale", 0.9)):
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: wanted 0 to {most:g}, got {getattr(self, name)}")
@@ -89,6 +94,7 @@ def in_context(
     supports: SupportSet,
     settings: InContextSettings | None = None,
     position: float | None = None,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """Segment one plane.
 
@@ -98,6 +104,7 @@ def in_context(
         supports: labelled planes of K classes.
         settings: how.
         position: where the plane lies in its volume, in [0, 1]; None for a picture.
+        offsets: K-1, added to the logits of each class; see `fit_offsets`.
 
     Returns:
         K H W, probabilities that sum to one over K.
@@ -111,13 +118,18 @@ def in_context(
         tensor(64)
     """
     total, seen = query.new_zeros(len(supports.classes) - 1, *query.shape[1:]), torch.zeros_like(query[:1])
-    for objects, inside in each_member(network, query, supports, settings or InContextSettings(), position):
+    for objects, inside in each_member(network, query, supports, settings or InContextSettings(), position, offsets):
         total, seen = total + objects.sum(0), seen + inside.sum(0)
     return mean_of(total, seen)
 
 
 def each_member(
-    network: nn.Module, query: Tensor, supports: SupportSet, settings: InContextSettings, position: float | None = None
+    network: nn.Module,
+    query: Tensor,
+    supports: SupportSet,
+    settings: InContextSettings,
+    position: float | None = None,
+    offsets: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield what the members of the ensemble find, as many at once as fit.
 
@@ -127,6 +139,7 @@ def each_member(
         supports: of K classes.
         settings: how.
         position: of the plane in its volume.
+        offsets: K-1, added to the logits of each class.
 
     Yields:
         Probabilities of the objects, M K-1 H W, 0 where a member does not see a pixel; and which it sees, M 1 H W.
@@ -134,9 +147,10 @@ def each_member(
     draws = draw_supports(query, supports, settings, position)
     warp = draw_moves(len(draws), settings)
     at_once = max(1, settings.pairs_at_once // draws.shape[1])
+    shifts = torch.zeros(len(supports.classes) - 1) if offsets is None else offsets
     for start in range(0, len(draws), at_once):
         some = slice(start, start + at_once)
-        yield _members(network, query, supports, draws[some], _some(warp, some))
+        yield _members(network, query, supports, draws[some], _some(warp, some), shifts.to(query.device))
 
 
 def mean_of(objects: Tensor, seen: Tensor) -> Tensor:
@@ -191,7 +205,7 @@ def _some(warp: Warp | None, some: slice) -> Warp | None:
 
 
 def _members(
-    network: nn.Module, query: Tensor, supports: SupportSet, draws: Tensor, warp: Warp | None
+    network: nn.Module, query: Tensor, supports: SupportSet, draws: Tensor, warp: Warp | None, offsets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the probabilities of the objects of each member, M K-1 H W, and which pixels it sees, M 1 H W."""
     draws = draws.to(supports.images.device)
@@ -210,7 +224,7 @@ def _members(
             one, images = warp_images(one, warp), warp_images(images, warp)
             masks = warp_images(masks, warp, "zeros").clamp(0, 1)
         told = network(one[shown].clamp(0, 1), images[shown, :, None].clamp(0, 1), masks[shown, :, None])
-        logits[shown, index] = told[:, 0].float()
+        logits[shown, index] = told[:, 0].float() + offsets[index - 1]
     # p_k = exp(l_k) / sum_j exp(l_j) with l_0 = 0: one class gives the sigmoid of its logit
     objects = logits.softmax(1)[:, 1:]
     if warp is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +17,14 @@ from tqdm import tqdm
 
 from genseg_monai.inferers.in_context import InContextSettings, in_context
 from genseg_monai.inferers.support_cases import Supports
+from genseg_monai.inferers.thresholds import fit_offsets
 from genseg_monai.transforms.planes import from_planes, plane_spacing, to_planes
 
 __all__ = ["InContextInferer"]
+
+logger = logging.getLogger(__name__)
+
+_FITTED_BY = 16  # supports by which the offsets are fitted: more cost more and change little
 
 
 class InContextInferer(Inferer):
@@ -42,6 +48,7 @@ class InContextInferer(Inferer):
         super().__init__()
         self.supports, self.settings = supports, settings or InContextSettings()
         self._planes = supports.planes
+        self._offsets: tuple[Any, Tensor] | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor] | nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """Segment a batch.
@@ -73,16 +80,26 @@ class InContextInferer(Inferer):
         """Segment one image, C H W [D]."""
         if self._planes.images.device != image.device:
             self._planes = self._planes.to(image.device)
-        grid, axis = self.supports.grid, self.supports.axis
+        grid, axis, offsets = self.supports.grid, self.supports.axis, self._fitted(network)
         stack = to_planes(image, axis)
         fit = grid.fit(stack.shape[2:], plane_spacing(affine, axis))
         queries = grid.images(stack, fit)
         found = []
         for i in tqdm(range(len(queries)), desc="planes", disable=None if len(queries) > 1 else True, leave=False):
             place = None if axis is None else (i + 0.5) / len(queries)
-            told = in_context(network, queries[i], self._planes, self.settings, place)
+            told = in_context(network, queries[i], self._planes, self.settings, place, offsets)
             found.append(grid.back(told, fit))
         return from_planes(torch.stack(found), axis)
+
+    def _fitted(self, network: Any) -> Tensor:
+        """Return the offsets of a network, fitted once."""
+        if self._offsets is None or self._offsets[0] is not network:
+            chosen = self.settings
+            size = min(chosen.support_size, _FITTED_BY)
+            told = fit_offsets(network, self._planes, support_size=size, held=chosen.calibrate, seed=chosen.seed)
+            logger.debug("offsets of the logits: %s", told.tolist())
+            self._offsets = network, told
+        return self._offsets[1]
 
 
 def _affines(inputs: Tensor) -> np.ndarray:

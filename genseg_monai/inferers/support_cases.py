@@ -165,7 +165,8 @@ def read_supports(
     grid = PlaneGrid(size, scale)
     parts = [_planes(image, label, affine, grid, axis) for image, label, affine in read]
     images, labels, positions = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Supports(SupportSet(images, labels, plan.classes, positions), grid, axis)
+    numbers = torch.cat([torch.full((len(part[0]),), i) for i, part in enumerate(parts)])
+    return Supports(SupportSet(images, labels, plan.classes, positions, numbers), grid, axis)
 
 
 def _planes(

@@ -28,6 +28,7 @@ class SupportSet:
         labels: N 1 H W, class indices, uint8; 0 is background.
         classes: names, the background first.
         positions: where each plane lies in its volume, in [0, 1]; 0.5 for pictures.
+        cases: number of the case of each plane; all different if not given.
 
     Attributes:
         views: N K-1 H W: the grey picture in which the network looks for each class.
@@ -45,6 +46,7 @@ class SupportSet:
     labels: Tensor
     classes: Sequence[str]
     positions: Tensor = field(default_factory=lambda: torch.empty(0))
+    cases: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     views: Tensor = field(init=False, repr=False)
     _thumbnails: Tensor = field(init=False, repr=False)
     _axes: tuple[Tensor, ...] = field(init=False, repr=False)
@@ -60,8 +62,11 @@ class SupportSet:
             raise ValueError("wanted one labelled plane or more, got none")
         if not len(self.positions):
             object.__setattr__(self, "positions", self.images.new_full((len(self.images),), 0.5))
-        if len(self.positions) != len(self.images):
-            raise ValueError(f"wanted a position for each of {len(self.images)} planes, got {len(self.positions)}")
+        if not len(self.cases):
+            object.__setattr__(self, "cases", torch.arange(len(self.images)))
+        for name, given in (("position", self.positions), ("case", self.cases)):
+            if len(given) != len(self.images):
+                raise ValueError(f"wanted a {name} for each of {len(self.images)} planes, got {len(given)}")
         object.__setattr__(self, "_thumbnails", _thumbnails(self.images))
         kinds = range(1, len(self.classes))
         axes = [colour_axis(self.images, self.labels == k) for k in kinds] if shape[1] == 3 else []
@@ -82,7 +87,9 @@ class SupportSet:
 
     def to(self, device: torch.device | str) -> SupportSet:
         """Return the same on a device."""
-        return SupportSet(self.images.to(device), self.labels.to(device), self.classes, self.positions.to(device))
+        moved = (part.to(device) for part in (self.images, self.labels, self.positions))
+        images, labels, positions = moved
+        return SupportSet(images, labels, self.classes, positions, self.cases)
 
     def distances(self, images: Tensor, positions: Tensor | None = None) -> Tensor:
         """Return how unlike each plane is: mean squared difference of small, standardised pictures, and of the place.
