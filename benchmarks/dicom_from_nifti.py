@@ -20,10 +20,10 @@ def uid_of(*parts: object) -> str:
 
 
 def write_series(image: Path, folder: Path, modality: str = "MR") -> str:
-    """Write one series, a file a slice along the third axis; voxel values are rounded and stored as they are.
+    """Write one series, a file a slice along the third axis.
 
     Args:
-        image: NIfTI volume with values from -32768 to 32767.
+        image: NIfTI volume. Values are rounded; those of MR that are no whole numbers of 16 bits are scaled to 4095.
         folder: for the files.
         modality: MR or CT.
 
@@ -31,7 +31,10 @@ def write_series(image: Path, folder: Path, modality: str = "MR") -> str:
         The SeriesInstanceUID; it follows from the name of the image.
     """
     volume = nibabel.load(image)
-    voxels = np.rint(np.asarray(volume.dataobj, dtype=np.float64)).astype("<i2")
+    values = np.asarray(volume.dataobj, dtype=np.float64)
+    if modality == "MR" and not (np.abs(values).max() <= 32767 and np.array_equal(values, np.rint(values))):
+        values = values * (4095 / np.abs(values).max())
+    voxels = np.rint(values).astype("<i2")
     case = image.name.removesuffix(".nii.gz")
     # NIfTI counts to the right, the front and the head, DICOM to the left, the back and the head
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(volume.affine, dtype=np.float64)

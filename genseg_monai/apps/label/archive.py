@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +15,9 @@ import SimpleITK
 from fastapi import HTTPException
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMwebClientX, DICOMWebDatastore
+from monailabel.datastore.local import LocalDatastore
+from monailabel.datastore.utils.convert import dicom_seg_to_itk_image
+from monailabel.datastore.utils.dicom import dicom_web_download_series
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from genseg_monai.dicom.codes import colour_of, meaning_of
@@ -91,12 +96,27 @@ class Archive(DICOMWebDatastore):
         return [series for series in self.list_images() if series not in labelled]
 
     def get_label_uri(self, label_id: str, label_tag: str, image_id: str = "") -> str:
-        """Return the file of a label; one that was saved here is there already."""
-        file = Path(self._datastore.label_path(label_tag)) / f"{label_id}.nii.gz"
-        if file.is_file() and label_id in self._datastore.objects:
+        """Return the file of a label on the grid of its image; a SEG that others have stored is fetched.
+
+        Args:
+            label_id: the series of the SEG, or of the image where the label has been fetched or saved here.
+            label_tag: final, or the name of a model's own masks.
+            image_id: the series of the image, where `label_id` is a SEG.
+        """
+        file = Path(self._datastore.label_path(label_tag)) / f"{image_id or label_id}.nii.gz"
+        if label_tag != DefaultLabelTag.FINAL:
+            return str(LocalDatastore.get_label_uri(self, label_id, label_tag))
+        if file.is_file():
             return str(file.resolve())
-        path: str = super().get_label_uri(label_id, label_tag, image_id)
-        return path
+        if not image_id:
+            return ""
+        with tempfile.TemporaryDirectory() as folder:
+            dicom_web_download_series(None, label_id, folder, self._client)
+            fetched, there = dicom_seg_to_itk_image(folder), Path(folder) / "label.nii.gz"
+            _bring_to_grid(fetched, self.get_image_uri(image_id), there)
+            os.unlink(fetched)
+            LocalDatastore.save_label(self, image_id, str(there), label_tag, self._dicom_info(label_id))
+        return str(file.resolve())
 
     def save_label(
         self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any], label_id: str = ""
@@ -181,6 +201,13 @@ def _code(code: Any) -> dict[str, str]:
 
 def _series(answer: dict[str, Any]) -> str:
     return str(answer[_SERIES]["Value"][0])
+
+
+def _bring_to_grid(label: str, image: str, out: Path) -> None:
+    """Write a label on the grid of its image: a SEG may leave out slices without a segment, or have axes turned."""
+    grid = SimpleITK.ReadImage(image)
+    placed = SimpleITK.Resample(SimpleITK.ReadImage(label), grid, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor)
+    SimpleITK.WriteImage(SimpleITK.Cast(placed, SimpleITK.sitkUInt8), str(out))
 
 
 def _values(file: str) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ def training_options(segmenter: str) -> dict[str, Any]:
     simple_first = sorted(map(str, Segmenter), key=lambda name: (name != Segmenter.UNET_SMALL, name))
     return {
         "budget": "",
+        "size": "",
         "search": True,
         "segmenter": [segmenter, *(name for name in simple_first if name != segmenter)],
         "compare": False,
@@ -35,17 +37,18 @@ def training_ids(options: Mapping[str, Any], segmenter: str) -> dict[str, Any]:
     """Return ids of the training config and their values, from the options as a client gave them.
 
     Args:
-        options: some of those of `training_options`: `budget`, a time such as ``30m`` in place of the epochs; `search`,
-            whether the generator's architecture is searched; `segmenter`; `compare`, whether segmenters without
-            synthetic images are trained beside it.
+        options: some of those of `training_options`: `budget`, a time such as ``30m`` in place of the epochs; `size`,
+            of the working grid, such as ``32, 48, 32``, in place of what the images suggest; `search`, whether the
+            generator's architecture is searched; `segmenter`; `compare`, whether segmenters without synthetic images
+            are trained beside it.
         segmenter: the one the bundle has now, the default.
 
     Raises:
         UserError: a value means nothing.
 
     Example:
-        >>> training_ids({"budget": "10m", "search": False}, "unet_small")
-        {'segmenter': 'unet_small', 'budget': '10m', 'outer_every': 0, 'baselines': []}
+        >>> training_ids({"budget": "10m", "size": "64, 64", "search": False}, "unet_small")
+        {'segmenter': 'unet_small', 'budget': '10m', 'size': [64, 64], 'outer_every': 0, 'baselines': []}
     """
     wanted = options.get("segmenter") or segmenter
     wanted = wanted[0] if isinstance(wanted, list) else wanted
@@ -55,11 +58,25 @@ def training_ids(options: Mapping[str, Any], segmenter: str) -> dict[str, Any]:
     if budget := options.get("budget"):
         parse_budget(budget)
         ids["budget"] = budget
+    if size := options.get("size"):
+        ids["size"] = _size(size)
     if not switch(options.get("search", True), "search"):
         ids["outer_every"] = 0
     if not switch(options.get("compare", False), "compare"):
         ids["baselines"] = []
     return ids
+
+
+def _size(value: Any) -> list[int]:
+    """Read the working size: ``32, 48, 32`` or ``[32, 48, 32]``."""
+    words = value if isinstance(value, list) else re.findall(r"[^\s,\[\]x]+", str(value))
+    try:
+        sides = [int(word) for word in words]
+    except ValueError:
+        sides = []
+    if len(sides) not in (2, 3) or any(side < 16 or side % 16 for side in sides):
+        raise UserError("size", f"wanted two or three multiples of 16, such as 32, 48, 32, got {value!r}")
+    return sides
 
 
 def switch(value: Any, name: str) -> bool:

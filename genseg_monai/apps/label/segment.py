@@ -16,10 +16,11 @@ from fastapi import HTTPException
 from monai.data import MetaTensor
 from monai.transforms import KeepLargestConnectedComponent
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.transform.writer import Writer
 from monailabel.utils.others.generic import device_list, name_to_device
 
 from genseg_monai._outcome import user_error
-from genseg_monai.apps.label.models import Models
+from genseg_monai.apps.label.models import QUICK, Models
 from genseg_monai.apps.label.options import switch
 from genseg_monai.errors import UserError
 from genseg_monai.inferers.in_context import InContextSettings
@@ -122,25 +123,21 @@ class UniverSegTask(SegmentTask):
     """UniverSeg with the labelled cases as examples: no training, and of use from the first label on."""
 
     def __init__(self, models: Models) -> None:
-        # a pass costs seconds on a CPU
-        quick = device_list() == ["cpu"]
-        options = {"support_size": 16 if quick else 40, "ensemble": 1 if quick else 8}
+        options = dict(QUICK) if device_list() == ["cpu"] else {"size": 128, "support_size": 40, "ensemble": 8}
         super().__init__(models, "UniverSeg: segments by the cases labelled so far, without a training", options)
-
-    def settings(self, request: dict[str, Any]) -> InContextSettings:
-        """Return how an image is segmented, from the options of a request."""
-        shown, passes = (request.get(name, self.config()[name]) for name in ("support_size", "ensemble"))
-        try:
-            return InContextSettings(support_size=int(shown), ensemble=int(passes))
-        except (TypeError, ValueError) as error:
-            raise UserError(
-                "universeg", f"wanted 1 or more as support_size and as ensemble, got {shown!r} and {passes!r}"
-            ) from error
 
     def segment(self, request: dict[str, Any], device: str) -> Segmented:
         """Return what is found in ``request["image"]``, a path; its own label is no support."""
-        segmenter = self.models.shown(device, self.settings(request), without=request["image"])
-        return segmenter.segment(request["image"])
+        given: dict[str, Any] = {name: request.get(name, self.config()[name]) for name in QUICK}
+        try:
+            size, shown, passes = (int(given[name]) for name in ("size", "support_size", "ensemble"))
+            settings = InContextSettings(support_size=shown, ensemble=passes)
+        except (TypeError, ValueError) as error:
+            raise UserError("universeg", f"wanted whole numbers from 1 on, got {given}; correct them") from error
+        if size < 16 or size % 16:
+            raise UserError("universeg", f"wanted a size that 16 divides, got {size}; 64 and 128 are usual")
+        image = request["image"]
+        return self.models.shown(device, settings, size=size, without=image).segment(image)
 
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes, the background first."""
@@ -149,6 +146,11 @@ class UniverSegTask(SegmentTask):
 
 def _write(mask: MetaTensor, request: dict[str, Any]) -> str:
     """Write a mask to a file of its own, which MONAI Label removes when it has sent it."""
+    extension = request.get("result_extension") or ""
+    if extension not in ("", ".nii.gz"):  # 3D Slicer and OHIF ask for .nrrd
+        asked = {name: request[name] for name in ("result_extension", "result_compress") if name in request}
+        file, _ = Writer(label="pred")({"pred": mask[0], "image_path": request["image"], **asked})
+        return str(file)
     with tempfile.TemporaryDirectory() as folder:
         mask.meta["filename_or_obj"] = str(request["image"])
         SaveMaskd("pred", folder)({"pred": mask})

@@ -15,7 +15,6 @@ from genseg_monai._outcome import one_line
 from genseg_monai.apps.label.models import Models
 from genseg_monai.apps.label.segment import told_to_client
 from genseg_monai.errors import UserError
-from genseg_monai.inferers.in_context import InContextSettings
 from genseg_monai.inferers.in_context_segmenter import InContextSegmenter
 from genseg_monai.inferers.ranking import disagreement
 from genseg_monai.inferers.trained_segmenter import TrainedSegmenter
@@ -25,7 +24,6 @@ __all__ = ["Disagreement", "Uncertainty"]
 logger = logging.getLogger(__name__)
 
 _MOST = 16  # candidates looked at for one answer
-_QUICK = InContextSettings(support_size=16, ensemble=1)
 
 
 class Ranking(Strategy):
@@ -110,7 +108,7 @@ class Uncertainty(Ranking):
         return self._model().segment(image).uncertainty
 
     def _model(self) -> TrainedSegmenter | InContextSegmenter:
-        return self.models.trained() if self.models.is_trained else self.models.shown(settings=_QUICK)
+        return self.models.trained() if self.models.is_trained else self.models.quick()
 
 
 class Disagreement(Uncertainty):
@@ -122,7 +120,7 @@ class Disagreement(Uncertainty):
     def ready(self) -> None:
         """Load both models."""
         super().ready()
-        if self._both and self.models.trained().plan.classes != self.models.shown(settings=_QUICK).plan.classes:
+        if self._both and self.models.trained().plan.classes != self.models.quick().plan.classes:
             raise UserError("disagreement", "wanted the classes of the training in the labels, there are others; train")
 
     @property
@@ -133,6 +131,6 @@ class Disagreement(Uncertainty):
         """Return 1 less the mean Dice between the two masks, in [0, 1]."""
         if not self._both:
             return super().score(image)
-        trained, shown = self.models.trained(), self.models.shown(settings=_QUICK)
+        trained, shown = self.models.trained(), self.models.quick()
         masks = [segmenter.segment(Path(image)).mask.as_tensor() for segmenter in (trained, shown)]
         return disagreement(masks[0], masks[1], len(trained.plan.classes))

@@ -87,7 +87,7 @@ def test_series_of_both_modalities_are_offered(setting: Setting) -> None:
 
 def test_the_mask_is_that_of_predict(setting: Setting) -> None:
     mask = setting.server.mask("genseg", setting.series[3], setting.folder / "mask.nii.gz")
-    [image] = (setting.folder / "home" / "dicom").rglob(f"{setting.series[3]}.nii.gz")
+    [image] = (setting.folder / "home" / "dicom").glob(f"*/{setting.series[3]}.nii.gz")
     out = setting.folder / "predicted"
     shutil.rmtree(out, ignore_errors=True)
     predict(bundle=str(setting.folder / "bundle"), input=str(image), output=str(out), device="cpu")
@@ -126,6 +126,27 @@ def test_a_stored_label_counts_at_once(setting: Setting, stored: list[Path]) -> 
 def test_stored_labels_are_examples_for_universeg(setting: Setting, stored: list[Path]) -> None:
     mask = setting.server.mask("universeg", setting.series[2], setting.folder / "shown.nii.gz")
     assert mask.shape == nibabel.load(setting.folder / "cases" / "case2.nii.gz").shape
+
+
+def test_labels_that_are_in_the_archive_already_are_taken(setting: Setting, stored: list[Path]) -> None:
+    """A server of another folder fetches them, and puts them on the grid of the images."""
+    words = genseg_label(
+        f"http://127.0.0.1:{setting.archive.http}/dicom-web",
+        "--weights", str(setting.folder / "universeg.pt"), "--home", str(setting.folder / "other"),
+    )  # fmt: skip
+    folder = setting.folder / "elsewhere"
+    folder.mkdir()
+    with running(words, folder, GENSEG_PACS_USER=USER, GENSEG_PACS_PASSWORD=WORD) as server:
+        assert server.infer("universeg", setting.series[2]).status_code == 200
+        for i in range(2):
+            reply = server.ask("GET", f"/datastore/label?label={setting.series[i]}&tag=final").raise_for_status()
+            (folder / "label.nii.gz").write_bytes(reply.content)
+            label = nibabel.load(folder / "label.nii.gz")
+            [image] = (setting.folder / "home" / "dicom").glob(f"*/{setting.series[i]}.nii.gz")
+            np.testing.assert_allclose(label.affine, nibabel.load(image).affine, atol=1e-4)
+            truth = nibabel.load(setting.folder / "cases" / "truth" / f"case{i}.nii.gz")
+            ours, theirs = (nibabel.as_closest_canonical(one).get_fdata() for one in (label, truth))
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_mask_can_be_had_as_dicom_seg(setting: Setting) -> None:

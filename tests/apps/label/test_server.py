@@ -137,6 +137,16 @@ def test_the_mask_is_that_of_predict(trained: dict, server: LabelServer, folder:
     assert server.info()["models"]["genseg"]["labels"] == {"foreground": 1}
 
 
+def test_the_mask_as_slicer_and_ohif_ask_for_it(trained: dict, server: LabelServer, folder: Path) -> None:
+    expected = np.asarray(server.mask("genseg", "case7", folder / "genseg.nii.gz").dataobj)
+    reply = server.infer("genseg", "case7", result_extension=".nrrd", result_dtype="uint8", result_compress=False)
+    assert reply.status_code == 200, reply.text
+    header, _, voxels = reply.content.partition(b"\n\n")
+    assert header.startswith(b"NRRD")
+    assert b"sizes: 21 24 12" in header
+    np.testing.assert_array_equal(np.frombuffer(voxels, np.uint8).reshape(expected.shape, order="F"), expected)
+
+
 def test_new_weights_are_taken_by_the_next_inference(trained: dict, server: LabelServer, folder: Path) -> None:
     weights = folder / "bundle" / "models" / "model.pt"
     held = torch.load(weights, weights_only=True)

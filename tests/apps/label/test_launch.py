@@ -1,0 +1,54 @@
+"""`genseg label` before a server runs: folders, bundles, and what is said where MONAI Label is missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from genseg_monai.__main__ import main
+from genseg_monai.apps.label.launch import Server, prepare
+from genseg_monai.errors import UserError
+
+
+def test_without_monai_label_the_command_says_what_to_do(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("GENSEG_LABEL_PYTHON", str(tmp_path / "python"))
+    assert main(["label", "--studies", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said == (
+        f"genseg: label: wanted MONAI Label's environment, {tmp_path / 'python'} is not there; run `make label` first"
+    )
+
+
+def test_the_command_is_handed_on_as_it_was_typed(tmp_path: Path, monkeypatch) -> None:
+    python = tmp_path / "python"
+    python.touch()
+    monkeypatch.setenv("GENSEG_LABEL_PYTHON", str(python))
+    monkeypatch.setattr("sys.argv", ["genseg", "label", "--studies", "a b", "--port", "81"])
+    started: list[tuple] = []
+    monkeypatch.setattr(os, "execve", lambda *words: started.append(words))
+    main()
+    [(program, words, environment)] = started
+    assert (program, words[1:]) == (python, ["-m", "genseg_monai", "label", "--studies", "a b", "--port", "81"])
+    assert Path(environment["PYTHONPATH"].split(os.pathsep)[0], "genseg_monai").is_dir()
+
+
+def test_an_untrained_bundle_is_copied_once(tmp_path: Path) -> None:
+    app, bundle = prepare(Server(str(tmp_path)))
+    assert (app, bundle) == (tmp_path / "genseg" / "app", tmp_path / "genseg" / "bundle")
+    assert "GenSegApp" in (app / "main.py").read_text()
+    (bundle / "models" / "model.pt").write_bytes((bundle / "models" / "model.pt").read_bytes())
+    (bundle / "note").touch()
+    assert prepare(Server(str(tmp_path)))[1] == bundle
+    assert (bundle / "note").exists()
+
+
+@pytest.mark.parametrize(
+    ("studies", "bundle", "said"),
+    [("missing", None, "wanted a folder of images or a DICOMweb address"), (".", "missing", "wanted the weights")],
+)
+def test_what_is_not_there_is_told(tmp_path: Path, monkeypatch, studies: str, bundle: str | None, said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        prepare(Server(studies, bundle))

@@ -1,0 +1,42 @@
+"""What an annotator may change, from the client to the ids of the config."""
+
+from __future__ import annotations
+
+import pytest
+
+from genseg_monai.apps.label.options import switch, training_ids, training_options
+from genseg_monai.errors import UserError
+
+
+def test_the_defaults_as_a_client_echoes_them_change_nothing_but_the_baselines() -> None:
+    assert training_ids(training_options("unet"), "unet") == {"segmenter": "unet", "baselines": []}
+
+
+def test_what_is_not_sent_has_its_default() -> None:
+    assert training_ids({}, "unet_small") == training_ids(training_options("unet_small"), "unet_small")
+
+
+@pytest.mark.parametrize("size", ["32,48,32", "[32, 48, 32]", "32 x 48 x 32", [32, 48, 32]])
+def test_the_size_as_it_may_be_typed(size: object) -> None:
+    assert training_ids({"size": size}, "unet")["size"] == [32, 48, 32]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("budget", "soon", "wanted a time such as 90s"),
+        ("size", "30,30", "multiples of 16"),
+        ("size", "large", "multiples of 16"),
+        ("segmenter", "nnunet_of_mine", "wanted one of"),
+        ("search", "maybe", "wanted true or false"),
+        ("compare", "maybe", "wanted true or false"),
+    ],
+)
+def test_what_means_nothing_is_told(option: str, value: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        training_ids({option: value}, "unet")
+
+
+def test_switches_as_clients_send_them() -> None:
+    assert [switch(value, "x") for value in (True, "true", "True", 1, "1")] == [True] * 5
+    assert [switch(value, "x") for value in (False, "false", 0)] == [False] * 3
