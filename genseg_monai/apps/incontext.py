@@ -10,7 +10,7 @@ from genseg_monai.apps.predict import refuse_clashes
 from genseg_monai.apps.workflow import open_workflow, shipped_bundle
 from genseg_monai.errors import UserError
 
-__all__ = ["incontext", "universeg_weights"]
+__all__ = ["check_numbers", "incontext", "universeg_weights"]
 
 
 def incontext(
@@ -20,6 +20,7 @@ def incontext(
     output: str,
     support_size: int = 40,
     ensemble: int = 8,
+    size: int = 128,
     weights: str | None = None,
     generator: str | None = None,
     synthetic: int = 2,
@@ -46,6 +47,7 @@ def incontext(
         output: the folder for the masks
         support_size: labelled images (of volumes: planes) shown in a pass; fewer are faster
         ensemble: passes averaged; 1 is fastest
+        size: pixels on a side that the network sees; 64 takes a quarter of the time and misses what is small
         weights: the weights of the network; those the package ships, or UniverSeg's own checkpoint
         generator: what a training left: its generator adds synthetic images to the labelled ones
         synthetic: with --generator: synthetic images for each labelled one
@@ -77,9 +79,9 @@ def incontext(
         raise UserError(input, "wanted images, there is no such file or folder")
     if (fractional or codes is not None) and not dicom_seg:
         raise UserError("--fractional" if fractional else "--codes", "goes with --dicom-seg; add it, or leave this out")
-    for flag, number in (("--support-size", support_size), ("--ensemble", ensemble), ("--synthetic", synthetic)):
-        if number < 1:
-            raise UserError(flag, f"wanted 1 or more, got {number}")
+    check_numbers(support_size, ensemble, size)
+    if synthetic < 1:
+        raise UserError("--synthetic", f"wanted 1 or more, got {synthetic}")
     workflow = open_workflow(
         shipped_bundle(),
         "incontext",
@@ -90,6 +92,7 @@ def incontext(
         weights=str(path),
         generator=None if generator is None else str(Path(generator).resolve()),
         synthetic=synthetic,
+        size=size,
         uncertainty=uncertainty or None,
         dicom_seg=("fractional" if fractional else "binary") if dicom_seg else None,
         codes=str(Path(codes).resolve()) if codes is not None else None,
@@ -114,6 +117,17 @@ def incontext(
     dicom = ", as DICOM SEG too" if dicom_seg else ""
     done = f"{len(cases)} mask{'s' if len(cases) != 1 else ''} written to {output} by {by}{dicom}"
     return f"{_told(parser, cases, Path(output))}\n{done}" if score else done
+
+
+def check_numbers(support_size: int, ensemble: int, size: int) -> None:
+    """Refuse numbers out of range.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for flag, number, least in (("--support-size", support_size, 1), ("--ensemble", ensemble, 1), ("--size", size, 16)):
+        if number < least:
+            raise UserError(flag, f"wanted {least} or more, got {number}")
 
 
 def universeg_weights(given: str | None) -> Path:

@@ -30,7 +30,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(weights: Path, support: Path | str, source: Path | str, out: Path, *more: str) -> int:
     words = ["incontext", "--support", str(support), "--input", str(source), "--output", str(out)]
-    words += ["--weights", str(weights), "--device", "cpu", "--support-size", "3", "--ensemble", "2"]
+    words += ["--weights", str(weights), "--device", "cpu", "--support-size", "3", "--ensemble", "2", "--size", "48"]
     return main([*words, *more])
 
 
@@ -110,7 +110,7 @@ def test_a_generator_enlarges_the_supports(weights: Path, tmp_path: Path, capsys
     bundle = make_bundle(tmp_path / "b", PLAN_2D, generator=True)
     more = ("--score", "--generator", str(bundle), "--synthetic", "4", "--support-size", "20")
     words = ["incontext", "--support", str(root), "--input", str(root), "--output", str(tmp_path / "out"), *more]
-    assert main([*words, "--weights", str(weights), "--ensemble", "1", "--device", "cpu"]) == 0
+    assert main([*words, "--weights", str(weights), "--ensemble", "1", "--size", "48", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [part.strip() for part in lines[1].split("  ") if part] == [
         "class",
@@ -174,6 +174,7 @@ def test_wrong_use(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         (tmp_path / "unlabelled", root, (), "wanted the folder masks/ or labels/ beside images/"),
         (colours, root, (), "c1.png: wanted a grey mask with one value a class, got colours"),
         (root, root, ("--ensemble", "0"), "--ensemble: wanted 1 or more, got 0"),
+        (root, root, ("--size", "8"), "--size: wanted 16 or more, got 8"),
         (root, root, ("--codes", "c.yaml"), "--codes: goes with --dicom-seg"),
         (root, root, ("--dicom-seg",), "wanted a DICOM series to write a DICOM SEG for"),
         (root, root, ("--score",), "wanted labelled cases beside the supports to score, found none"),

@@ -30,7 +30,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _rank(bundle: Path, weights: Path, support: Path | str, source: Path, out: Path, *more: str) -> int:
     words = ["rank", "--bundle", str(bundle), "--support", str(support), "--input", str(source), "--output", str(out)]
-    words += ["--weights", str(weights), "--device", "cpu", "--support-size", "2", "--ensemble", "1"]
+    words += ["--weights", str(weights), "--device", "cpu", "--support-size", "2", "--ensemble", "1", "--size", "48"]
     return main([*words, *more])
 
 
@@ -58,7 +58,7 @@ def test_the_numbers_are_those_of_the_two_masks(weights: Path, tmp_path: Path) -
     [row] = _read(tmp_path / "r.csv")
     trained = TrainedSegmenter(bundle)
     plan = support_plan(training_cases(root), trained.plan.label_values, "CT")
-    shown = InContextSegmenter(weights, root, InContextSettings(support_size=2, ensemble=1), plan=plan)
+    shown = InContextSegmenter(weights, root, InContextSettings(support_size=2, ensemble=1), plan=plan, size=48)
     one, other = shown.segment(cases[-1]), trained.segment(cases[-1])
     assert one.mask.shape == other.mask.shape
     expected = disagreement(one.mask.as_tensor(), other.mask.as_tensor(), 3)
