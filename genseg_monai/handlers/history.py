@@ -30,6 +30,7 @@ class History:
         self.root, self.evaluator = Path(output_dir), evaluator
         self.log = CsvLog(self.root / "logs" / "history.csv", ["phase", *LOSSES, "validation"])
         self._values: dict[str, list[float]] = defaultdict(list)
+        self._learnt = False  # whether GenSeg's own segmenter has learnt in this epoch
 
     def attach(self, engine: Engine) -> None:
         """Register with a `GenSegTrainer`, after the ValidationHandler."""
@@ -39,6 +40,7 @@ class History:
         engine.add_event_handler(Events.COMPLETED, self._draw)
 
     def _note(self, engine: Any) -> None:
+        self._learnt |= engine.phase in (Phase.SEARCH, Phase.FINAL_FIT)
         for name, value in scalars(engine.state.output).items():
             # where only the generator learns, `loss` is its own once more
             if name in LOSSES and (name != "loss" or engine.phase not in (Phase.WARM_UP, Phase.FINE_TUNE)):
@@ -47,11 +49,12 @@ class History:
     def _row(self, engine: Any) -> None:
         row: dict[str, object] = {name: sum(v) / len(v) for name, v in self._values.items()}
         self._values.clear()
-        # GenSeg's segmenter, which alone sees synthetic pairs, stands still while a baseline is trained
-        if self.evaluator is not None and "synthetic_loss" in row:
+        # the validated segmenter stands still while the generator or a baseline is trained
+        if self.evaluator is not None and self._learnt:
             validation = self.evaluator.state
             if validation.metrics and validation.epoch == engine.state.epoch:
                 row["validation"] = float(validation.metrics[validation.key_metric_name])
+        self._learnt = False
         self.log.append(engine.state.iteration, {"phase": engine.phase, **row})
 
     def _draw(self, engine: Any) -> None:

@@ -198,6 +198,19 @@ def test_validation_scores_stand_in_the_epoch_they_were_made_in(tmp_path):
     assert 0 < len(learnt) < EPOCHS
 
 
+def test_a_segmenter_without_synthetic_pairs_is_validated_too(tmp_path):
+    from types import SimpleNamespace
+
+    state = SimpleNamespace(metrics={"dice": 0.5}, key_metric_name="dice", epoch=0)
+    settings = LoopSettings(Shares(0, 0, 0, 1), (), synthetic=False)
+    trainer = make_trainer(settings=settings, max_epochs=2)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: setattr(state, "epoch", engine.state.epoch))
+    History(tmp_path, SimpleNamespace(state=state)).attach(trainer)
+    trainer.run()
+    rows = CsvLog(tmp_path / "logs" / "history.csv", []).rows()
+    assert [row["validation"] for row in rows] == ["0.5", "0.5"]
+
+
 def test_the_loss_in_the_history_is_that_of_the_segmenter(tmp_path):
     settings = LoopSettings(Shares(1, 1, 1, 1), (), outer_every=1, outer_after=0)
     make_trainer(train_handlers=[History(tmp_path)], settings=settings, max_epochs=4).run()

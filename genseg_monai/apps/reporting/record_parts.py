@@ -42,8 +42,13 @@ def energy_told(watt_hours: float | None) -> str:
     return "the energy could not be read on this machine" if watt_hours is None else f"{watt_hours:.1f} Wh of energy"
 
 
-def repeat(run: Run) -> list[Any]:
-    """Return command, versions, seed and hash."""
+def repeat(run: Run, *, command: bool = True) -> list[Any]:
+    """Return command, versions, seed and hash.
+
+    Args:
+        run: the training.
+        command: whether its own command is told, which is that of the study for one of its trainings.
+    """
     record = run.record
     versions = {"genseg": record.get("genseg"), **record.get("versions", {})}
     facts = [
@@ -53,7 +58,11 @@ def repeat(run: Run) -> list[Any]:
         ["configuration, SHA-256", f"{run.config_hash} (configs/train.yaml)"],
         *([name, str(version)] for name, version in versions.items()),
     ]  # fmt: skip
-    return [Code(command_of(record)), Table(["what", "value"], facts, numbers=False)]
+    same = "python -m monai.bundle run training --config_file configs/train.yaml --dataset_dir DATA --output_dir NEW"
+    first = [Code(command_of(record)), Text("Or, in the folder of the training, from the configuration it has left:")]
+    if not command:
+        first = [Text("The training shown in detail, in its folder:")]
+    return [*first, Code(same), Table(["what", "value"], facts, numbers=False)]
 
 
 def command_of(record: Mapping[str, Any]) -> str:
@@ -65,9 +74,9 @@ def command_of(record: Mapping[str, Any]) -> str:
     """
     program, *words = [str(word) for word in record.get("command") or ["genseg"]]
     path = PurePath(program)
-    name = "genseg" if path.name == "genseg" else f"python -m {path.parent.name}"
-    if path.parts[-3:-1] == ("monai", "bundle"):
-        name = "python -m monai.bundle"
+    name = f"python {path.name}" if path.suffix == ".py" else path.name
+    if path.name == "__main__.py":
+        name = f"python -m {'monai.bundle' if path.parts[-3:-1] == ('monai', 'bundle') else path.parent.name}"
     places = {"--data": "DATA", "--dataset_dir": "DATA", "--out": "OUT", "--output_dir": "OUT", "--resume": "OUT"}
     told = []
     for i, word in enumerate(words):

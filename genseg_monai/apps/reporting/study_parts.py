@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,8 @@ def sample_efficiency(found: Mapping[Key, Comparison], summary: Mapping[str, Any
             continue
         told = {"never": "not reached", "smallest": f"{need['cases'] or 0:.0f} or fewer"}
         count = told.get(need["reached"]) or f"{need['cases']:.0f}"
-        times = "" if need["times_fewer"] is None else f"{need['times_fewer']:.1f}"
+        more = " or more" if need["reached"] == "smallest" else ""
+        times = "" if need["times_fewer"] is None else f"{need['times_fewer']:.1f}{more}"
         goal = f"{arm_title(need['reference'])} with {need['at']} ({need['target']:.3f})"
         rows.append([f"{need['data']}, {arm_title(need['arm'])}", goal, count, times])
     table = Table(["arm", "Dice to reach", "training cases needed", "times fewer"], rows)
@@ -123,12 +123,11 @@ def study_repeat(folder: Path, summary: Mapping[str, Any], run: Run | None) -> l
         ["training cases", ", ".join(map(str, settings["sizes"]))],
         ["segmenters", ", ".join(settings["segmenters"])],
         ["updates of the segmenter in every training", str(settings["updates"])],
-        ["settings changed for all arms", shlex.join(f"--{k} {v}" for k, v in settings["overrides"].items()) or "none"],
+        ["settings changed for all arms", " ".join(f"--{k} {v}" for k, v in settings["overrides"].items()) or "none"],
     ]
     for name, rate in summary.get("rates", {}).items():
         tried = ", ".join(f"x{factor}: {dice:.3f}" for factor, dice in rate.get("validation_dice", {}).items())
-        facts.append(
-            [f"learning rate, {name}", f"{rate.get('learning_rate')} (validation Dice {tried or 'not tried'})"]
-        )
+        told = f"{rate.get('learning_rate')} ({'validation Dice ' + tried if tried else 'no other was tried'})"
+        facts.append([f"learning rate, {name}", told])
     blocks.append(Table(["what", "value"], facts, numbers=False))
-    return [*blocks, *(record_parts.repeat(run) if run is not None else [])]
+    return [*blocks, *(record_parts.repeat(run, command=False) if run is not None else [])]

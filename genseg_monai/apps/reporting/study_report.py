@@ -198,6 +198,7 @@ def _tiles(first: Comparison, seeds: int, summary: Mapping[str, Any]) -> list[Ti
     saved = [n for n in summary.get("cases_needed", ()) if (n["arm"], n["reference"]) == ("genseg", "plain")]
     if saved:
         times = saved[0]["times_fewer"]
-        told = "none" if times is None else f"{times:.1f} times"
+        least = "at least " if saved[0]["reached"] == "smallest" else ""
+        told = "none" if times is None else f"{least}{times:.1f} times"
         found.append(Tile("Fewer cases than plain", told, "for the Dice of plain"))
     return found
