@@ -131,6 +131,16 @@ def test_dev_requirements_are_those_of_the_package() -> None:
     assert _requirements(_read(ROOT / "requirements-dev.txt").splitlines()) == wanted
 
 
+def test_what_monai_label_s_environment_pins_is_within_the_bounds_of_the_package() -> None:
+    project = _project()
+    bounds = _requirements(project["dependencies"]) | _requirements(project["optional-dependencies"]["label"])
+    pins = _requirements(_read(ROOT / "requirements-label.txt").splitlines())
+    shared = sorted(pins.keys() & bounds.keys())
+    assert {"torch", "monai", "numpy", "pydicom", "itk"} <= set(shared)
+    for name in shared:
+        assert Requirement(f"x{bounds[name]}").specifier.contains(pins[name].removeprefix("==")), name
+
+
 def test_install_lines_are_those_of_the_requirements() -> None:
     held = _requirements(_read(ROOT / "requirements.txt").splitlines())
     held |= _requirements(_project()["optional-dependencies"]["tracking"])

@@ -148,8 +148,9 @@ def _write(mask: MetaTensor, request: dict[str, Any]) -> str:
     """Write a mask to a file of its own, which MONAI Label removes when it has sent it."""
     extension = request.get("result_extension") or ""
     if extension not in ("", ".nii.gz"):  # 3D Slicer and OHIF ask for .nrrd
-        asked = {name: request[name] for name in ("result_extension", "result_compress") if name in request}
-        file, _ = Writer(label="pred")({"pred": mask[0], "image_path": request["image"], **asked})
+        answer: dict[str, Any] = {"pred": mask[0], "image_path": request["image"]}
+        answer |= {name: request[name] for name in ("result_extension", "result_compress") if name in request}
+        file, _ = Writer(label="pred")(answer)
         return str(file)
     with tempfile.TemporaryDirectory() as folder:
         mask.meta["filename_or_obj"] = str(request["image"])

@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import logging
+import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +53,23 @@ class GenSegTraining(BundleTrainTask):
         return kept | epochs | training_options(self._segmenter)
 
     def stats(self) -> dict[str, Any]:
-        """Return what the last training left: cases, seconds, and the scores of each case it was not trained on."""
-        record, scores = self.folder / "run.json", self.folder / "scores"
+        """Return how far the training is, or what the last one left.
+
+        ``epoch`` of ``total_epochs`` (here iterations), ``best_metric`` and, at the end, ``total_time`` are what 3D
+        Slicer shows; ``cases_scored`` has the scores of each case that was held out.
+        """
+        record = self.folder / "run.json"
         if not record.is_file():
             return {}
         run = json.loads(record.read_text(encoding="utf-8"))
         told: dict[str, Any] = {name: run[name] for name in ("finished", "cases", "seconds", "iterations")}
-        rows = [row for path in sorted(scores.glob("genseg*.csv")) for row in _rows(path)]
-        told["cases_scored"] = rows
+        told |= {"epoch": 0, "total_epochs": sum(run["iterations"].values())}
+        begun = record.stat().st_mtime - float(run["seconds"])
+        told["epoch"] = _iteration(self.folder / "logs" / "train.log", begun)
+        if not run["finished"]:
+            return told
+        rows = [row for path in sorted((self.folder / "scores").glob("genseg*.csv")) for row in _rows(path)]
+        told |= {"total_time": run["seconds"], "cases_scored": rows}
         dice = [float(row["dice"]) for row in rows if row.get("dice")]
         if dice:
             told["best_metric"] = sum(dice) / len(dice)
@@ -121,6 +132,18 @@ class GenSegTraining(BundleTrainTask):
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
         overrides.update(self._asked)
         return overrides
+
+
+def _iteration(log: Path, begun: float) -> int:
+    """Return the last iteration that the log of a training tells, 0 where it has told none since it began."""
+    if not log.is_file():
+        return 0
+    for line in reversed(log.read_text(encoding="utf-8").splitlines()):
+        told = re.match(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ .*: iteration (\d+) of \d+", line)
+        if told:
+            when = datetime.strptime(told[1], "%Y-%m-%d %H:%M:%S").timestamp()
+            return int(told[2]) if when >= begun - 2 else 0
+    return 0
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

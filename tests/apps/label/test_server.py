@@ -124,6 +124,8 @@ def test_training_shows_its_progress_and_leaves_scores(trained: dict, server: La
     assert any("iteration 6 of 6" in line for line in trained["details"])
     stats = server.info()["train_stats"]["genseg"]
     assert stats["finished"]
+    assert (stats["epoch"], stats["total_epochs"]) == (6, 6)
+    assert stats["total_time"] > 0
     assert stats["cases"]["training"] == 4, "none is held out where that would leave too few"
 
 
