@@ -11,6 +11,7 @@ from ignite.engine import Engine, Events
 from genseg_monai.data.resident import ResidentCases, ResidentLoader
 from genseg_monai.engines.state import load_file, save_file
 from genseg_monai.engines.wasserstein import draw_pairs, train_pairs
+from genseg_monai.errors import UserError
 from genseg_monai.handlers.panel import draw_panel
 
 __all__ = ["WassersteinPairs"]
@@ -40,7 +41,13 @@ class WassersteinPairs:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Give the trainer its pairs."""
+        """Give the trainer its pairs.
+
+        Raises:
+            UserError: the training sees patches, not whole images.
+        """
+        if not isinstance(engine.loader.cases, ResidentCases):
+            raise UserError("pair_steps", "wanted whole images at a working size, got patches; leave patch_size out")
         path = self.root / "models" / "pairs" / "pairs.pt"
         device = engine.state.device
         if path.is_file():
