@@ -11,6 +11,7 @@ process of its own, whose highest resident memory (libraries and all) is the pea
     floor               the bare forward and backward passes an iteration cannot do without, without optimisers:
                         D + G + (G forward + 2 S) + [S + input-only S + G backward + G] / outer_every,
                         with S, G, D one forward and backward of segmenter, generator and discriminator
+    data %              share of drawing a batch, one-hot masks, warping them and augmenting the real pairs
     plain step          forward, backward and optimiser step of the same U-Net on one batch of the same size
 """
 
@@ -180,6 +181,15 @@ def passes(trainer: GenSegTrainer, repeats: int) -> dict[str, float]:
     return found | {"plain step": _median(plain, repeats)}
 
 
+def prepare(trainer: GenSegTrainer) -> None:
+    """Do what an iteration does to its data: draw a batch, one-hot masks, warp them, augment the real pairs."""
+    batch = trainer.loader.draw()
+    masks = trainer.to_masks(batch["label"])
+    trainer.warp(masks)
+    if trainer.augment is not None:
+        trainer.augment(batch["image"], masks, trainer.random)
+
+
 def _median(run: Callable[[], Any], repeats: int) -> float:
     """Return the median CPU seconds of ``repeats`` runs after one that does not count."""
     spent = []
@@ -203,10 +213,21 @@ def measure(setting: Setting) -> dict[str, Any]:
     row["floor"] = bare["D"] + bare["G"] + bare["G forward"] + 2 * bare["S"] + outer / setting.outer_every
     row["iteration/floor"] = row["iteration"] / row["floor"]
     row["iteration/plain"] = row["iteration"] / bare["plain step"]
+    row["data %"] = 100 * _median(lambda: prepare(trainer), 10) / row["iteration"]
     return asdict(setting) | row | {"peak GiB": peak / 2**30, "passes": bare, "torch": torch.__version__}
 
 
-COLUMNS = ("stage I", "stage II", "stage III", "iteration", "floor", "iteration/floor", "iteration/plain", "peak GiB")
+COLUMNS = (
+    "stage I",
+    "stage II",
+    "stage III",
+    "iteration",
+    "floor",
+    "iteration/floor",
+    "iteration/plain",
+    "data %",
+    "peak GiB",
+)
 
 
 def main() -> None:

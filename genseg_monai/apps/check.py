@@ -113,10 +113,12 @@ def _forecast(files: list[str], given: Mapping[str, Any], device: str | None) ->
         workflow.initialize()
         trainer = workflow.parser.get_parsed_content("train#trainer")
         estimate = measure(trainer)
-    minutes = estimate.total(trainer.schedule) / 60
+    minutes, cpu = (estimate.total(trainer.schedule, cpu=cpu) / 60 for cpu in (False, True))
     steps = sum(trainer.schedule.steps.values())
     place = trainer.state.device.type.upper()
-    return f"{minutes:.1f} minutes for {steps} steps, {estimate.peak_bytes / 2**30:.1f} GiB of memory, on this {place}"
+    busy = f" as busy as it is now ({cpu:.1f} minutes of CPU time)" if place == "CPU" else ""
+    memory = f"{estimate.peak_bytes / 2**30:.1f} GiB of memory"
+    return f"{minutes:.1f} minutes for {steps} steps, {memory}, on this {place}{busy}"
 
 
 def _read(overrides: Mapping[str, str]) -> dict[str, Any]:

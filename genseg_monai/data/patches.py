@@ -2,7 +2,8 @@
 
 A case is stored once, preprocessed, in a file of its own that is mapped into memory: of a patch no more is read than
 its rows, so that neither the number of cases nor their size is bounded by the memory. Patches are centred, as in
-nnU-Net (Isensee et al., Nature Methods 18, 2021), on a voxel of a class drawn evenly from those the case has; MONAI chooses it.
+nnU-Net (Isensee et al., Nature Methods 18, 2021), on a voxel of a class drawn evenly from those the case has; MONAI
+chooses it.
 """
 
 from __future__ import annotations

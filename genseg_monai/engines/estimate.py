@@ -7,12 +7,14 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from monai.utils.enums import CommonKeys as Keys
 
 from genseg_monai.engines.schedule import Phase, Schedule
+from genseg_monai.engines.settings import LoopSettings
 from genseg_monai.engines.stages import Observer
 from genseg_monai.engines.state import load_state, take_state
 from genseg_monai.engines.trainer import GenSegTrainer
@@ -21,7 +23,11 @@ from genseg_monai.errors import UserError
 __all__ = ["Estimate", "epochs_within", "measure", "parse_budget"]
 
 _OVERHEAD = 1.1
-"""Share of validation, saving and drawing on top of the steps themselves."""
+"""Share of validation and saving on top of the steps themselves."""
+_NEVER_DUE = -1
+"""Number of an iteration that no step of stage III follows."""
+_ENDS = 4.0
+"""Seconds that packages, pictures and final scores take in any run."""
 
 
 @dataclass(frozen=True)
@@ -29,55 +35,83 @@ class Estimate:
     """What a run will cost.
 
     Attributes:
-        seconds: of one iteration, by phase.
+        seconds: of one iteration, by phase, stage III left out.
         peak_bytes: of the process (CPU) or of the device's allocations (CUDA).
+        outer: seconds of a step of stage III.
+        settings: of the loop: which iterations of the search have such a step.
+        ends: seconds besides all iterations.
+        busy: wall-clock seconds for each second of CPU time: 1 for one thread on a machine with nothing else to do,
+            less with more threads, more on a busy one.
     """
 
     seconds: Mapping[Phase, float]
     peak_bytes: int
+    outer: float = 0.0
+    settings: LoopSettings = field(default_factory=lambda: LoopSettings(outer_every=0))
+    ends: float = 0.0
+    busy: float = 1.0
 
-    def total(self, schedule: Schedule) -> float:
-        """Return the seconds of a whole run."""
-        return _OVERHEAD * sum(self.seconds[phase] * steps for phase, steps in schedule.steps.items() if steps)
+    def total(self, schedule: Schedule, *, cpu: bool = False) -> float:
+        """Return the seconds of a whole run: wall-clock on a machine as busy as now, or of CPU time."""
+        plain = sum(self.seconds[phase] * steps for phase, steps in schedule.steps.items() if steps)
+        due = sum(self.settings.outer_due(step) for step in range(schedule.steps.get(Phase.SEARCH, 0)))
+        return (_OVERHEAD * (plain + self.outer * due) + self.ends) / (self.busy if cpu else 1.0)
 
 
-def measure(trainer: GenSegTrainer, repeats: int = 2) -> Estimate:
+class Cost(NamedTuple):
+    """Seconds of one iteration."""
+
+    wall: float
+    cpu: float
+
+
+def measure(trainer: GenSegTrainer, repeats: int = 3) -> Estimate:
     """Rehearse each phase of ``trainer`` and put everything back to the bit.
 
     Args:
         trainer: not started yet.
-        repeats: timed iterations a phase, after one that is not timed.
+        repeats: timed iterations a phase, after one that is not timed; the one that took least counts.
     """
     state, players = copy.deepcopy(take_state(trainer)), copy.copy(trainer.players)
     trainer.rehearsing, trainer.players.trained = True, {}
     device = trainer.state.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds: dict[Phase, float] = {}
+    costs: dict[Phase, Cost] = {}
+    outer = Cost(0.0, 0.0)
     try:
         for phase in (phase for phase, steps in trainer.schedule.steps.items() if steps):
             trainer.enter(phase)
-            plain = trainer.settings.outer_after + 1
-            seconds[phase] = _timed(trainer, phase, plain, repeats)
-            every = trainer.settings.outer_every
-            if phase is Phase.SEARCH and every > 0:
+            costs[phase] = _timed(trainer, phase, _NEVER_DUE, repeats)
+            if phase is Phase.SEARCH and trainer.settings.outer_due(trainer.settings.outer_after):
                 due = _timed(trainer, phase, trainer.settings.outer_after, repeats)
-                seconds[phase] += (due - seconds[phase]) / every if every > 1 else 0.0
+                outer = Cost(*(max(0.0, a - b) for a, b in zip(due, costs[phase], strict=True)))
     finally:
         trainer.rehearsing, trainer.players = False, players
         load_state(trainer, state)
-    return Estimate(seconds, _peak(device))
+    everything = [*costs.values(), outer]
+    busy = sum(cost.wall for cost in everything) / max(1e-9, sum(cost.cpu for cost in everything))
+    # the CPU time of each, which other work on the machine does not blur; on a GPU it says nothing
+    scale, clock = (1.0, 0) if device.type == "cuda" else (busy, 1)
+    return Estimate(
+        {phase: scale * cost[clock] for phase, cost in costs.items()},
+        _peak(device),
+        scale * outer[clock],
+        trainer.settings,
+        scale * _ENDS,
+        busy,
+    )
 
 
-def _timed(trainer: GenSegTrainer, phase: Phase, step: int, repeats: int) -> float:
+def _timed(trainer: GenSegTrainer, phase: Phase, step: int, repeats: int) -> Cost:
     observe: Observer = lambda event, **values: None  # noqa: E731
-    start = 0.0
-    for repeat in range(repeats + 1):
-        if repeat == 1:
-            start = _clock(trainer.state.device)
+    found: list[Cost] = []
+    for _ in range(repeats + 1):
+        wall, cpu = _clock(trainer.state.device), time.process_time()
         batch = trainer.loader.draw()
         trainer.take(phase, step, batch[Keys.IMAGE], trainer.to_masks(batch[Keys.LABEL]), observe)
-    return (_clock(trainer.state.device) - start) / repeats
+        found.append(Cost(_clock(trainer.state.device) - wall, time.process_time() - cpu))
+    return Cost(min(cost.wall for cost in found[1:]), min(cost.cpu for cost in found[1:]))
 
 
 def _clock(device: torch.device) -> float:
@@ -98,7 +132,7 @@ def epochs_within(estimate: Estimate, trainer: GenSegTrainer, budget: float) -> 
     length = trainer.state.epoch_length
     least = -(-sum(steps > 0 for steps in trainer.schedule.steps.values()) // length)
     many = Schedule.from_total(1000 * length, trainer.settings.shares, trainer.settings.baselines)
-    return max(least, int(budget / (estimate.total(many) / 1000)))
+    return max(least, int((budget - estimate.ends) / ((estimate.total(many) - estimate.ends) / 1000)))
 
 
 def parse_budget(text: str | float) -> float:

@@ -124,6 +124,7 @@ class Forecast:
             for phase, steps in engine.schedule.steps.items()
             if steps
         )
+        costs += f", a step of the architecture {estimate.outer:.3g} s more" if estimate.outer else ""
         total, peak = estimate.total(engine.schedule), estimate.peak_bytes / 2**30
         logger.info("expected: %.1f minutes, %.1f GiB at the peak (%s)", total / 60, peak, costs)
 

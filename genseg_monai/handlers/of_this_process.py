@@ -8,9 +8,11 @@ from typing import Any
 from monai.handlers import ValidationHandler
 
 from genseg_monai.engines.communication import Communication
+from genseg_monai.errors import UserError
 from genseg_monai.handlers.artefacts import Forecast
 from genseg_monai.handlers.checkpoint import Checkpointer, Resume, StopOnDivergence
 from genseg_monai.handlers.early_stop import EarlyStopSearch
+from genseg_monai.handlers.synthetic_pairs import WassersteinPairs
 
 __all__ = ["of_this_process"]
 
@@ -29,11 +31,17 @@ def of_this_process(handlers: Iterable[Any], communication: Communication | None
         resuming, the length of the run, divergence, validation, the end of the search, checkpoints (which they help
         to make and do not write); a handler of another kind if it has an attribute ``every_process`` that is true.
 
+    Raises:
+        UserError: ready synthetic pairs are wanted in several processes.
+
     Example:
         >>> of_this_process(["writes a file", StopOnDivergence("checkpoints")], Communication(rank=1, world=2))
         [<...StopOnDivergence object at ...>]
     """
     communication = communication or Communication.of_this_process()
+    handlers = list(handlers)
+    if communication.world > 1 and any(isinstance(each, WassersteinPairs) for each in handlers):
+        raise UserError("pair_steps", "wanted 0 where several processes train together, got more; train in one process")
     if communication.writes:
-        return list(handlers)
+        return handlers
     return [each for each in handlers if isinstance(each, _DECIDING) or getattr(each, "every_process", False)]

@@ -10,10 +10,12 @@ import torch
 from ignite.engine import Events
 
 from genseg_monai.engines import Estimate, LoopSettings, Phase, Schedule, Shares, StageEvents, estimate, measure
-from genseg_monai.engines.estimate import epochs_within, parse_budget
+from genseg_monai.engines.estimate import Cost, epochs_within, parse_budget
 from genseg_monai.errors import UserError
 from genseg_monai.handlers import Forecast
 from tests.engines.tiny import EPOCHS, LENGTH, differing, frozen_state, make_trainer
+
+SEARCH_ALONE = Shares(warm_up=0, search=1, fine_tune=0, final_fit=0)
 
 
 @pytest.mark.parametrize("kind", ["plain", "dropout", "batch_norm"])
@@ -56,10 +58,10 @@ def test_a_rehearsal_that_fails_leaves_everything_as_it_was(monkeypatch):
     trainer = make_trainer()
     before = frozen_state(trainer)
 
-    def fail(*args: Any) -> float:
+    def fail(*args: Any) -> Cost:
         if trainer.phase is Phase.PLAIN:
             raise MemoryError
-        return 1.0
+        return Cost(1.0, 1.0)
 
     monkeypatch.setattr(estimate, "_timed", fail)
     with pytest.raises(MemoryError):
@@ -68,17 +70,28 @@ def test_a_rehearsal_that_fails_leaves_everything_as_it_was(monkeypatch):
     assert not trainer.rehearsing
 
 
-@pytest.mark.parametrize(("every", "cost"), [(0, 1.0), (1, 5.0), (2, 3.0), (4, 2.0)])
-def test_the_search_costs_what_its_share_of_outer_steps_costs(monkeypatch, every, cost):
-    settings = LoopSettings(outer_every=every, outer_after=3)
+@pytest.mark.parametrize(("every", "due"), [(0, 0), (1, 17), (2, 9), (4, 5)])
+def test_the_search_costs_what_its_outer_steps_cost(monkeypatch, every, due):
+    settings = LoopSettings(SEARCH_ALONE, (), outer_every=every, outer_after=3)
 
-    def timed(trainer: Any, phase: Phase, step: int, repeats: int) -> float:
-        return 5.0 if phase is Phase.SEARCH and settings.outer_due(step) else 1.0
+    def timed(trainer: Any, phase: Phase, step: int, repeats: int) -> Cost:
+        return Cost(10.0, 5.0) if settings.outer_due(step) else Cost(2.0, 1.0)
 
     monkeypatch.setattr(estimate, "_timed", timed)
-    found = measure(make_trainer(settings=settings))
-    assert found.seconds[Phase.SEARCH] == cost
-    assert found.seconds[Phase.FINAL_FIT] == 1.0
+    trainer = make_trainer(settings=settings, max_epochs=5)
+    found = measure(trainer)
+    assert (found.seconds, found.outer, found.busy) == ({Phase.SEARCH: 2.0}, 8.0 if every else 0.0, 2.0)
+    assert found.total(trainer.schedule) == pytest.approx(1.1 * (20 * 2.0 + due * 8.0) + found.ends)
+    assert found.total(trainer.schedule, cpu=True) == pytest.approx(found.total(trainer.schedule) / 2)
+
+
+def test_the_least_of_some_iterations_counts(monkeypatch):
+    """One of them may have been interrupted by other work."""
+    now = iter([0.0, 9.0, 9.0, 10.0, 10.0, 15.0, 15.0, 17.0])
+    monkeypatch.setattr(estimate, "_clock", lambda device: next(now))
+    trainer = make_trainer()
+    trainer.enter(Phase.WARM_UP)
+    assert estimate._timed(trainer, Phase.WARM_UP, -1, 3).wall == 1.0
 
 
 def test_phases_without_iterations_are_not_rehearsed():
@@ -119,8 +132,9 @@ def test_a_budget_becomes_the_epochs_that_fit():
 
 
 def test_the_forecast_sets_the_length_of_the_run_and_says_what_it_costs(monkeypatch, caplog):
-    monkeypatch.setattr(estimate, "_timed", lambda *args: 1.0)
-    trainer = make_trainer(train_handlers=[Forecast("88s")])
+    monkeypatch.setattr(estimate, "_timed", lambda *args: Cost(1.0, 1.0))
+    monkeypatch.setattr(estimate, "_ENDS", 2.0)
+    trainer = make_trainer(train_handlers=[Forecast("90s")])
     trainer.add_event_handler(Events.EPOCH_STARTED(once=1), lambda e: e.terminate())
     with caplog.at_level(logging.INFO, logger="genseg_monai"):
         trainer.run()
