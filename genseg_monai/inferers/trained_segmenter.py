@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.networks.utils import one_hot
 
 from genseg_monai.data.plan import Plan
 from genseg_monai.errors import UserError
@@ -58,16 +59,19 @@ class TrainedSegmenter:
             case: a dictionary with `image`, a path; or the path.
 
         Returns:
-            Probabilities and mask, on the grid of the image.
+            Probabilities and mask, on the grid of the image; the probabilities are 0 and 1 where the bundle was trained
+            on native patches.
 
         Raises:
             UserError: it cannot be read, or is not of the kind the bundle was trained on.
         """
         image = apply(self.transforms, {"image": case["image"] if isinstance(case, Mapping) else case})["image"]
-        logits = self.inferer(image[None].as_tensor().to(self.device), self.network)[0].float().cpu()
-        found = (logits / self.temperature).softmax(0)
+        told = self.inferer(image[None].as_tensor().to(self.device), self.network).float().cpu()
+        # a model of native patches tells classes, not logits
+        native = self.plan.native
+        found = (one_hot(told, len(self.plan.classes)) if native else (told / self.temperature).softmax(1))[0]
         back = MetaTensor(found, meta=image.meta, applied_operations=image.applied_operations)
         back.affine = image.affine
-        probabilities = self.transforms.inverse({"image": back})["image"]
+        probabilities = self.transforms.inverse({"image": back})["image"] if image.applied_operations else back
         mask = MetaTensor(probabilities.argmax(0, keepdim=True).to(torch.uint8), meta=probabilities.meta)
         return Segmented(probabilities, mask, case_uncertainty(probabilities.as_tensor()))

@@ -66,6 +66,17 @@ def test_the_numbers_are_those_of_the_two_masks(weights: Path, tmp_path: Path) -
     assert float(row["uncertainty"]) == pytest.approx((one.uncertainty + other.uncertainty) / 2, abs=2e-6)
 
 
+def test_a_bundle_of_native_patches(weights: Path, tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "b", PLAN_2D | {"native": True})
+    root = pictures(tmp_path / "d")
+    picture(tmp_path / "in" / "a.png", np.random.default_rng(0).integers(0, 256, (50, 41), dtype=np.uint8))
+    assert _rank(bundle, weights, root, tmp_path / "in", tmp_path / "next.csv") == 0
+    found = TrainedSegmenter(bundle).segment(tmp_path / "in" / "a.png")
+    assert found.mask.shape == (1, 50, 41)
+    assert found.probabilities.unique().tolist() == [0, 1]
+    assert found.uncertainty == 0
+
+
 def test_failures_and_refusals(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle, root = make_bundle(tmp_path / "b", PLAN_2D), pictures(tmp_path / "d")
     picture(tmp_path / "in" / "a.png", np.zeros((9, 9), np.uint8))
