@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from genseg_monai.__main__ import main
+from genseg_monai.apps import study as study_app
 from genseg_monai.apps.studies import budget, run_cell, worker
 from genseg_monai.apps.studies.__main__ import main as work_on
 from genseg_monai.apps.studies.cells import Arm, Cell, Purpose
@@ -22,6 +23,9 @@ from genseg_monai.apps.studies.worker import chosen_factor
 from genseg_monai.errors import UserError
 from genseg_monai.handlers.checkpoint import Checkpointer, checkpoints
 from tests.engines.tiny import differing
+
+# six trainings take 20 seconds on a free core and many times that on a busy one
+pytestmark = pytest.mark.timeout(1200)
 
 DATA = "phantom://2d?cases=12&size=32"
 TINY = {
@@ -274,3 +278,22 @@ def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_wrong_use(tmp_path: Path, changes: dict, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert study(tmp_path, **changes) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_one_process_a_device(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+
+    class Process:
+        def __init__(self, words: list[str], **_: Any) -> None:
+            started.append(words[1:])
+
+        def wait(self) -> int:
+            return 0
+
+        def poll(self) -> int:
+            return 0
+
+    monkeypatch.setattr(study_app, "_devices", lambda given: ["cpu", "cuda:0", "cuda:1"])
+    monkeypatch.setattr(study_app.subprocess, "Popen", Process)
+    assert study(finished, test="phantom://2d?cases=8&size=32&seed=5") == 0
+    assert started == [["-m", "genseg_monai.apps.studies", str(finished), f"cuda:{i}"] for i in range(2)]
