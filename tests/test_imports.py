@@ -48,7 +48,7 @@ PACKAGES = {
     "dicom": _FILES_PACKAGES,
     "engines": _ENGINES_PACKAGES,
     "inferers": _ENGINES_PACKAGES,
-    "handlers": _ENGINES_PACKAGES | {"matplotlib", "mlflow", "tensorboard"},
+    "handlers": _ENGINES_PACKAGES | {"matplotlib", "mlflow", "pynvml", "tensorboard"},
     "pacs": {"pydicom", "pynetdicom", "httpx", "numpy", "yaml", "tqdm"},
 }
 # parts of MONAI that stand above the layers which do not train

@@ -16,8 +16,10 @@ from genseg_monai.data.phantom import draw_phantom
 
 BUDGET = "5s"
 SHORT = ["--max_epochs", "1", "--epoch_length", "8", "--generator_width", "4", "--outer_after", "0"]
-# typed by tests/pacs and tests/apps, on an archive and on DICOM files
-ELSEWHERE = {"pacs-check", "pull", "push", "deidentify", "convert", "runs/liver"}
+QUICK = ["--support-size", "2", "--ensemble", "1"]
+# typed by other tests: on an archive, on DICOM files, with several trainings, with a server of MONAI Label or MLflow
+ELSEWHERE = {"pacs-check", "pull", "push", "deidentify", "convert", "runs/liver", "new_series", "label", "study"}
+ELSEWHERE |= {"runs/study", "runs/seed0,runs/seed1,runs/seed2", "runs/scans", "mlflow"}
 
 
 def _commands(readme: str) -> list[list[str]]:
@@ -34,15 +36,18 @@ def test_commands_of_the_readme(repository: Path, tmp_path: Path) -> None:
     """Slow because it is the whole way, once, each command a process of its own as a user starts it."""
     draw_phantom(tmp_path / "feet", spatial_dims=2, cases=8, size=32, seed=0)
     shutil.copytree(tmp_path / "feet" / "images", tmp_path / "new_images")
+    shutil.copytree(tmp_path / "feet", tmp_path / "data_sets" / "feet")
     for name in ("bundle", "configs"):
         shutil.copytree(repository / name, tmp_path / name)
     environment = {**os.environ, "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "1"}
     commands = _commands((repository / "README.md").read_text(encoding="utf-8"))
-    assert {"check", "train", "predict", "evaluate", "generate"} <= {words[3] for words in commands}
+    named = {"check", "train", "predict", "evaluate", "generate", "incontext", "rank", "tasks", "report"}
+    assert named <= {words[3] for words in commands}
     for words in commands:
         typed = [BUDGET if before == "--budget" else word for before, word in zip(["", *words], words, strict=False)]
         if "training" in words or ("train" in words and "--resume" not in words):
             typed += [word for word in SHORT if "--budget" not in words or word not in SHORT[:2]]
+        typed += QUICK if words[3] in ("incontext", "rank") else []
         done = subprocess.run(
             [sys.executable, *typed[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
