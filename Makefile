@@ -50,7 +50,7 @@ train: $(VENV)/.installed  ## train on the phantom (at most 3 minutes on two cor
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m monai.bundle run training --config_file bundle/configs/train.yaml --output_dir runs/phantom --resume True
 
 test: $(VENV)/.installed-dev  ## run the tests and the examples in the docstrings
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lint: $(VENV)/.installed-dev  ## check style, format and types, change nothing
 	$(BIN)/python -m ruff check .

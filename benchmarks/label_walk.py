@@ -7,7 +7,7 @@ starts `genseg label` with no label and an untrained bundle, uploads six labels,
 the given budget, GenSeg for masks of cases without a label, and prints the Dice of both; then asks which case is next.
 With --archive the images lie in Orthanc as DICOM series, and the label of one more case is stored there as DICOM SEG
 and checked with dciodvfy; both programs have to be installed. All seconds are wall-clock. --picture draws the last mask
-GenSeg has returned over its image.
+that UniverSeg has returned, by the six labels, over its image; with --budget 0 that is the end.
 """
 
 from __future__ import annotations
@@ -126,13 +126,15 @@ def walk(made: Walk, folder: Path, budget: str, size: str, picture: str | None) 
         made.upload(case)
     found, seconds = made.dice("universeg", scored, folder)
     made.note(f"UniverSeg with {LABELLED} labels", _told(found, seconds))
+    if picture:
+        _draw(nibabel.load(scored[-1]["image"]), nibabel.load(folder / "answer.nii.gz"), picture)
+    if budget == "0":
+        return
     stats, seconds = made.train(budget, size)
     steps = sum(stats["iterations"].values())
     made.note(f"training, budget {budget}: seconds in all, iterations", f"{seconds:.0f}, {steps}")
     found, seconds = made.dice("genseg", scored, folder)
     made.note(f"GenSeg after it, {LABELLED} labels", _told(found, seconds))
-    if picture:
-        _draw(nibabel.load(scored[-1]["image"]), nibabel.load(folder / "answer.nii.gz"), picture)
     begun = time.perf_counter()
     answer = made.ask("POST", "/activelearning/disagreement", json={}).json()
     case = next(case for case, name in made.names.items() if name == answer["id"])
@@ -143,16 +145,19 @@ def _draw(image: Any, mask: Any, path: str) -> None:
     """Draw the slices through the middle of a mask: the image, and the outline and inside of the mask over it."""
     import matplotlib.pyplot as plt
 
-    shown = nibabel.as_closest_canonical(image).get_fdata()
-    drawn = nibabel.as_closest_canonical(mask).get_fdata().round()
-    middle = [int(round(np.mean(axis))) for axis in np.nonzero(drawn)]
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
+    image, mask = nibabel.as_closest_canonical(image), nibabel.as_closest_canonical(mask)
+    shown, drawn, steps = image.get_fdata(), mask.get_fdata().round(), image.header.get_zooms()
+    low, high = np.percentile(shown[shown > shown.mean()], (1, 99))
+    middle = [round(float(np.mean(axis))) for axis in np.nonzero(drawn)]
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
     for axis, plot in enumerate(axes):
         under, over = (np.take(volume, middle[axis], axis).T for volume in (shown, drawn))
-        plot.imshow(under, cmap="gray", origin="lower")
-        plot.imshow(np.ma.masked_equal(over, 0), cmap="autumn", alpha=0.35, origin="lower", interpolation="nearest")
-        plot.contour(over, levels=np.arange(0.5, drawn.max()), colors="yellow", linewidths=1)
-        plot.set_title(("from the right", "from the front", "from the head")[axis])
+        across, up = (step for i, step in enumerate(steps) if i != axis)
+        plot.imshow(under, cmap="gray", vmin=low, vmax=high, origin="lower", aspect=up / across)
+        over = np.ma.masked_equal(over, 0)
+        plot.imshow(over, cmap="autumn", alpha=0.3, origin="lower", aspect=up / across, interpolation="nearest")
+        plot.contour(over.filled(0), levels=np.arange(0.5, drawn.max()), colors="red", linewidths=1.2)
+        plot.set_title(("from the right", "from the front", "from the head")[axis], fontsize=10)
         plot.axis("off")
     figure.savefig(path, dpi=100)
     plt.close(figure)

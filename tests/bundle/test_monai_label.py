@@ -16,6 +16,8 @@ from scipy import ndimage
 from genseg_monai.apps.predict import predict
 from tests.apps.label.server import LabelServer, label_environment, label_python, quick_bundle, running, write_cases
 
+# one server for all of them, also where the tests are shared out among processes
+pytestmark = pytest.mark.xdist_group("monaibundle")
 _PREFIX = "import sys; print(sys.prefix)"
 
 

@@ -22,6 +22,8 @@ from tests.bundle.tiny import PLAN_3D, make_bundle
 from tests.pacs.orthanc import USER, WORD, Orthanc, start_orthanc
 from tests.tools import dcmqi_segments, dicom_errors
 
+# one server for all of them, also where the tests are shared out among processes
+pytestmark = pytest.mark.xdist_group("label_archive")
 PLAN = PLAN_3D | {"classes": ["background", "hippocampus"], "label_values": {0: 0, 1: 1}, "size": [32, 32, 32]}
 MODALITIES = ("CT", "MR", "MR", "CT")
 

@@ -16,6 +16,9 @@ from genseg_monai.apps.predict import predict
 from genseg_monai.networks.universeg import UniverSeg
 from tests.apps.label.server import LabelServer, genseg_label, label_python, quick_bundle, running, write_cases
 
+# one server for all of them, also where the tests are shared out among processes
+pytestmark = pytest.mark.xdist_group("label")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
