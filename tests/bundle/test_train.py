@@ -100,6 +100,7 @@ def test_a_training_leaves_what_it_promises(out):
         *("configs/train.yaml", "configs/inference.yaml", "configs/evaluate.yaml", "configs/generate.yaml"),
         *("configs/metadata.json", "configs/logging.conf", "docs/README.md", "LICENSE"),
         *("models/generator/generator.pt", "models/generator/generator.json", "models/search/genotype.json"),
+        "models/calibration/temperature.json",
         *("checkpoints/iteration_6.pt", "checkpoints/iteration_12.pt"),
         *("logs/alpha.csv", "logs/history.csv", "logs/train.log"),
         *("pictures/curves.png", "pictures/alpha.png", "pictures/panel_fine_tune.png"),

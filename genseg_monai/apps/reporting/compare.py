@@ -140,7 +140,7 @@ def judge(comparison: Comparison, *, seeds: int, ours: str = "genseg") -> Verdic
     d, p, rival = mine.test.difference, mine.p, arm_title(comparison.reference).lower()
     facts = (
         f"{_signed(d.mean)} Dice against {rival} on {comparison.cases} held-out cases (95 % interval {_signed(d.low)} "
-        f"to {_signed(d.high)}, Holm-corrected p {_p(p)}, {seeds} seed{'s' if seeds > 1 else ''})"
+        f"to {_signed(d.high)}, Holm-corrected p\N{NO-BREAK SPACE}{_p(p)}, {seeds} seed{'s' if seeds > 1 else ''})"
     )
     if d.low > 0 and p < _SIGNIFICANT:
         caution = "" if seeds > 1 else "; one training proves little: repeat it with other seeds"
@@ -158,4 +158,5 @@ def _signed(value: float) -> str:
 
 
 def _p(value: float) -> str:
-    return "below 0.001" if value < 0.001 else f"= {value:.3f}".replace("= 1.000", "= 1")
+    told = "< 0.001" if value < 0.001 else f"= {value:.3f}".replace("= 1.000", "= 1")
+    return told.replace(" ", "\N{NO-BREAK SPACE}")
