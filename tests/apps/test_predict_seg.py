@@ -75,6 +75,24 @@ def test_probabilities_and_codes(bundle: Path, tmp_path: Path) -> None:
     assert dicom_errors(tmp_path / "out" / f"{folder.name}.dcm") == set()
 
 
+def test_probabilities_are_tempered_and_masks_are_not(bundle: Path, tmp_path: Path) -> None:
+    folder = _study(tmp_path / "study").images[0].parent
+    shutil.copytree(bundle, tmp_path / "tempered")
+    (tmp_path / "tempered" / "models" / "calibration").mkdir()
+    (tmp_path / "tempered" / "models" / "calibration" / "temperature.json").write_text('{"temperature": 0.5}')
+    found = {}
+    for name, one in (("plain", bundle), ("tempered", tmp_path / "tempered")):
+        assert _predict(one, folder, tmp_path / name / "out", "--dicom-seg", "--fractional") == 0
+        held = pydicom.dcmread(tmp_path / name / "out" / f"{folder.name}.dcm")
+        found[name] = held.pixel_array.reshape(2, -1, held.Rows, held.Columns) / held.MaximumFractionalValue
+    masks = [(tmp_path / name / "out" / f"{folder.name}.nii.gz") for name in found]
+    np.testing.assert_array_equal(*(np.asarray(nibabel.load(path).dataobj) for path in masks))
+    p = np.concatenate([1 - found["plain"].sum(0, keepdims=True), found["plain"]]).clip(0, 1)
+    wanted = (p**2 / (p**2).sum(0))[1:]  # p^(1/T)
+    assert np.abs(found["tempered"] - found["plain"]).max() > 0.02
+    np.testing.assert_allclose(found["tempered"], wanted, atol=0.02)
+
+
 def test_several_series_in_one_folder(bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
