@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from monai.bundle import ConfigWorkflow
 
@@ -104,3 +105,12 @@ def test_the_augmentations_of_the_config_are_spelt_out() -> None:
     assert set(held["task_augment"]) == set(held["entry_augment"]) | more
     for name in ("entry_augment", "task_augment"):
         assert set(held[name]["intensity"]) >= {"brightness", "contrast", "gamma", "blur", "noise", "probability"}
+
+
+def test_the_shipped_weights_fit() -> None:
+    shipped = SHIPPED / "models" / "universeg" / "model.pt"
+    weights = load_file(shipped)
+    assert shipped.stat().st_size < 10e6
+    network = UniverSeg()
+    network.load_state_dict(weights)
+    assert all(bool(value.isfinite().all()) and value.dtype == torch.float32 for value in weights.values())
