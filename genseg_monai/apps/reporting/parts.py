@@ -66,7 +66,7 @@ def results(
     pairs = _pairs(arms.get(ours, ()), arms.get(comparison.reference, ()))
     if pairs and ours != comparison.reference:
         names = (arm_title(ours), reference)
-        about = f"Each dot is a test case. Above the dotted line {names[0]} did better than {names[1].lower()}."
+        about = f"Each dot is a held-out case. Above the dotted line {names[0]} did better than {names[1].lower()}."
         blocks.append(Figures([Chart(pair_chart(*zip(*pairs, strict=True), names=names), about)]))  # type: ignore[misc]
     told = (
         f"p: two-sided Wilcoxon signed-rank test on Dice, paired by patient, against {reference.lower()}, corrected "
@@ -106,7 +106,7 @@ def synthetic(look: SyntheticLook | None) -> list[Any]:
     ]
     rows = [[kind, f"{mean(values):.3f}", f"{min(values):.3f}", str(len(values))] for kind, values in
             look.obeyed.items()]  # fmt: skip
-    rows.append(["real test images", f"{mean(look.real):.3f}", f"{min(look.real):.3f}", str(len(look.real))])
+    rows.append(["real held-out images", f"{mean(look.real):.3f}", f"{min(look.real):.3f}", str(len(look.real))])
     about = (
         f"Do the images obey their masks? The segmenter of the arm {look.judge.lower()} looks at each synthetic image; "
         "Dice of what it sees against the mask the image was made from. The last row is what it can do on real images."
@@ -116,7 +116,7 @@ def synthetic(look: SyntheticLook | None) -> list[Any]:
         about = (
             "Do they repeat training images? First the distance to the nearest training image, over the same distance "
             "among training images of different patients: near 0 they are copies; smooth images are below 1 too. Then "
-            "how often the nearest real image is a training image and not a test image: copies push it far above "
+            "how often the nearest real image is a training image and not a held-out one: copies push it far above "
             "chance. Images made from a training mask may come close to its own image: they were trained to."
         )
         rows = [
@@ -185,7 +185,7 @@ def calibration(run: Run, tested: Tested | None) -> list[Any]:
         sources.append((f"validation ({fitted['cases']} cases, temperature fitted here)", fitted["before"],
                         fitted["after"]))  # fmt: skip
     if tested is not None:
-        sources.append((f"test ({tested.cases} cases)", tested.before.as_dict(), tested.after.as_dict()))
+        sources.append((f"held-out ({tested.cases} cases)", tested.before.as_dict(), tested.after.as_dict()))
     for name, before, after in sources:
         for kind, told in (("as trained", before), ("with temperature", after)):
             rows.append([f"{name}, {kind}", *(f"{told[m]:.4f}" for m in ("ece", "brier", "nll"))])

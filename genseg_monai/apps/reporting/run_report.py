@@ -31,7 +31,8 @@ def run_page(run: Run, *, data: str | None = None, device: str = "cpu", pictures
         size = int(run.record.get("cases", {}).get("training", 0))
         compared = compare(run.arms, name="Held-out cases", size=size, unit=run.unit)
         verdict = judge(compared, seeds=1)
-        first = parts.results(compared, run.arms)
+        held_out = "Held-out cases: the split test of the data set or, where it has none, the validation cases."
+        first = [Text(held_out), *parts.results(compared, run.arms)]
     else:
         compared, first = None, [Text("No case was scored: the data set has neither test nor validation cases, or the "
                                       "training has not ended.")]  # fmt: skip
@@ -83,7 +84,7 @@ def seen_sections(
         why = "left out, as was asked" if not pictures else "not found where the training read it; give --data"
         if pictures and place is not None:
             why = "there, but the training has left no model yet"
-        told = Text(f"Cases, synthetic images and calibration on test cases need the data set: {why}.")
+        told = Text(f"Cases, synthetic images and calibration on held-out cases need the data set: {why}.")
         return [Section("Cases", [told]), Section("Calibration", parts.calibration(run, None))]
     opened = Opened(run, place, device, scored)
     judge_with = None
