@@ -21,6 +21,7 @@ _REQUIREMENTS = {
     "matplotlib": "matplotlib>=3.8,<4",
     "pylibjpeg": "pylibjpeg>=2.0,<3",
     "pynetdicom": "pynetdicom>=3.0,<4",
+    "submitit": "submitit>=1.5,<2",
 }
 
 

@@ -143,7 +143,8 @@ def test_what_monai_label_s_environment_pins_is_within_the_bounds_of_the_package
 
 def test_install_lines_are_those_of_the_requirements() -> None:
     held = _requirements(_read(ROOT / "requirements.txt").splitlines())
-    held |= _requirements(_project()["optional-dependencies"]["tracking"])
+    for extra in ("tracking", "cluster"):
+        held |= _requirements(_project()["optional-dependencies"][extra])
     told = _requirements(list(_optional._REQUIREMENTS.values()))
     assert told.items() <= held.items()
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from genseg_monai._outcome import RunFailed
+from genseg_monai.apps.studies.executors import Executor, start_another, submit_and_wait
 from genseg_monai.apps.studies.ledger import Ledger, State
 from genseg_monai.apps.studies.length import settle
 from genseg_monai.apps.studies.progress import StudyProgress
@@ -41,6 +40,9 @@ def study(
     weights: str | None = None,
     device: str | None = None,
     dry_run: bool = False,
+    executor: str = "local",
+    jobs: int = 4,
+    slurm: str | None = None,
     **overrides: str,
 ) -> str:
     """Compare GenSeg with what it has to beat on your own cases: same cases, updates and images for every arm.
@@ -65,6 +67,9 @@ def study(
         weights: file of UniverSeg's weights for the arm incontext
         device: cpu, cuda or cuda:N; all GPUs if not given
         dry_run: print the cells and what they will take, and run nothing
+        executor: local, or slurm: jobs of a cluster with a GPU each (needs submitit, OUT on a shared disk, --updates)
+        jobs: of slurm, at a time
+        slurm: what its jobs want, such as partition=gpu,timeout_min=600,cpus_per_task=8
         **overrides: any id of train.yaml and its value
 
     Returns:
@@ -101,7 +106,11 @@ def study(
     if max(chosen) > len(everyone):
         raise UserError("--sizes", f"wanted at most the {len(everyone)} training cases there are, got {max(chosen)}")
     settings = replace(settings, sizes=chosen, rate_size=max(chosen))
-    devices = _devices(device)
+    if executor not in list(Executor):
+        raise UserError("--executor", f"wanted {' or '.join(Executor)}, got {executor!r}")
+    if executor == Executor.SLURM and budget is not None:
+        raise UserError("--budget", "wanted --updates: what a step costs is measured here, not where SLURM runs it")
+    devices = _devices(device) if executor == Executor.LOCAL else ["cpu"] * jobs
     settings, costs = settle(folder, settings, budget=budget, updates=updates, devices=devices, keep=not dry_run)
     cells = settings.cells()
     counts = ", ".join(f"{len(cases)} {name}" for name, cases in scored.items())
@@ -112,7 +121,10 @@ def study(
     progress = StudyProgress(folder, cells, costs, len(devices))
     if dry_run:
         return progress.table()
-    others = [_another(folder, place) for place in devices[1:]]
+    if executor == Executor.SLURM:
+        submit_and_wait(folder, jobs, slurm)
+        return _results(folder, settings, [])
+    others = [start_another(folder, place) for place in devices[1:]]
     try:
         failed = work(folder, settings, devices[0], progress)
         for other in others:
@@ -150,13 +162,3 @@ def _devices(given: str | None) -> list[str]:
     import torch
 
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
-
-
-def _another(folder: Path, device: str) -> subprocess.Popen[bytes]:
-    """Start another process on the same study, for another device."""
-    logs = folder / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "genseg_monai.apps.studies", str(folder), device]
-    name = device.replace(":", "_")
-    with (logs / f"{name}.log").open("ab") as log:
-        return subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ})

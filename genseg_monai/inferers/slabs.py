@@ -27,6 +27,8 @@ __all__ = ["SlabInferer", "inferer_of", "segment_in_slabs", "windows_of"]
 
 Window = tuple[slice, ...]
 
+_PLANES = 4
+
 
 class SlabInferer(Inferer):
     """Segment in windows, slab by slab.
@@ -194,12 +196,14 @@ def _segment_block(
                 scores[(slice(None), *there)].addcmul_(score[(slice(None), *here)].to(scores.dtype), weights[here])
         # what no later window reaches is done
         done = length if number + 1 == len(starts) else min(length, starts[number + 1] - window.start)
-        target = list(block)
-        target[along] = slice(window.start, window.start + done)
-        mask[tuple(target)] = scores.narrow(along + 1, 0, done).argmax(0).to(torch.uint8)
-        if done < length:
-            kept = scores.narrow(along + 1, done, length - done).clone()
-            scores.zero_().narrow(along + 1, 0, length - done).copy_(kept)
+        for first in range(0, done, _PLANES):  # a few planes at a time: argmax answers in 64 bits
+            count, target = min(_PLANES, done - first), list(block)
+            target[along] = slice(window.start + first, window.start + first + count)
+            mask[tuple(target)] = scores.narrow(along + 1, first, count).argmax(0).to(torch.uint8)
+        for first in range(0, length - done, done):  # what is left moves up, in pieces that do not overlap
+            count = min(done, length - done - first)
+            scores.narrow(along + 1, first, count).copy_(scores.narrow(along + 1, first + done, count))
+        scores.narrow(along + 1, length - done, done).zero_()
 
 
 def _scores(network: Callable[[Tensor], Tensor], image: Tensor, windows: Sequence[Window]) -> Tensor:
