@@ -18,6 +18,7 @@ ensemble is made for the first `--ensembled` of each task.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -31,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genseg_monai._atomic import whole_file
 from genseg_monai.data.cases import find_cases
 from genseg_monai.data.splits import read_splits
 from genseg_monai.inferers.in_context import InContextSettings, each_member, mean_of
@@ -121,25 +123,32 @@ def score(
     return told
 
 
-def run(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the scores of each query, tasks taken in turn."""
+def run(arguments: argparse.Namespace, held: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the scores of each query that `held` has not got yet, tasks taken in turn."""
     start, root = time.monotonic(), Path(arguments.data)
     network = load_universeg(arguments.weights).eval()
     chosen = arguments.tasks.split(",") if arguments.tasks else list(TASKS)
     read = {name: read_task(root, TASKS[name], arguments.queries, arguments.seed) for name in chosen}
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if arguments.bfloat16 else nullcontext():
-        offsets = {name: fit_offsets(network, supports, support_size=16) for name, (supports, _) in read.items()}
-        print("offsets", {name: round(float(told), 2) for name, told in offsets.items()}, file=sys.stderr)
-        begun = time.monotonic()
-        for i in range(arguments.queries):
+        for name, (supports, _) in read.items():
+            if name not in held["offsets"]:
+                held["offsets"][name] = fit_offsets(network, supports, support_size=16).tolist()
+        print("offsets", held["offsets"], file=sys.stderr)
+        begun, first = time.monotonic(), min(len(held["scores"].get(name, [])) for name in read)
+        for i in range(first, arguments.queries):
             for name, (supports, queries) in read.items():
-                if i < len(queries):
+                if len(held["scores"].get(name, [])) <= i < len(queries):
                     members = arguments.members if i < arguments.ensembled else 0
                     truth = queries.labels[i] > 0
-                    yield name, score(network, queries.images[i], truth, supports, offsets[name], members, i)
+                    yield (
+                        name,
+                        score(
+                            network, queries.images[i], truth, supports, torch.tensor(held["offsets"][name]), members, i
+                        ),
+                    )
             now = time.monotonic()
             print(f"{i + 1} of {arguments.queries} queries a task, {(now - start) / 60:.1f} min", file=sys.stderr)
-            if arguments.minutes and now + (now - begun) / (i + 1) > start + 60 * arguments.minutes:
+            if arguments.minutes and now + (now - begun) / (i + 1 - first) > start + 60 * arguments.minutes:
                 return
 
 
@@ -152,9 +161,11 @@ def summary(scores: Scores) -> list[dict[str, Any]]:
         both = [one for one in told if one["ensemble"]]
         row["ensembled"] = len(both)
         for size in SIZES:
-            row[f"one {size}"] = 100 * np.mean([one["one"][size] for one in told])
+            row[f"one {size}"] = 100 * np.mean([one["one"][str(size)] for one in told])
             if both:
-                row[f"gain {size}"] = 100 * np.mean([one["ensemble"][size][-1] - one["one"][size] for one in both])
+                row[f"gain {size}"] = 100 * np.mean(
+                    [one["ensemble"][str(size)][-1] - one["one"][str(size)] for one in both]
+                )
         rows.append(row)
     keys = [key for key in rows[0] if key not in ("task", "queries", "ensembled")]
     mean = {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
@@ -202,10 +213,11 @@ def draw(scores: Scores, path: str) -> None:
     left.set(xscale="log", xticks=SIZES, xticklabels=SIZES, xlabel="supports S", ylabel="Dice (%), mean over tasks")
     left.minorticks_off()
     for size in SIZES if mean["ensembled"] else ():
-        parts = [[one["ensemble"][size] for one in told if one["ensemble"]] for told in scores.values()]
+        parts = [[one["ensemble"][str(size)] for one in told if one["ensemble"]] for told in scores.values()]
         curve = 100 * np.mean([np.mean(part, axis=0) for part in parts if part], axis=0)
         right.plot(range(1, len(curve) + 1), curve, marker="o", label=f"S = {size}")
     right.set(xlabel="members of the ensemble (on the queries that have one)")
+    right.xaxis.get_major_locator().set_params(integer=True)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
@@ -223,18 +235,24 @@ def main() -> None:
     parser.add_argument("--tasks", default="", help="names, with commas between them; all if not given")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bfloat16", action="store_true", help="half the time, on a CPU that has it")
-    parser.add_argument("--json")
+    parser.add_argument("--json", help="the scores; where it has some of these weights already, the run goes on there")
     parser.add_argument("--picture")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    scores: Scores = {}
-    for name, told in run(arguments):
-        scores.setdefault(name, []).append(told)
-    print(table(summary(scores)))
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+    digest = hashlib.sha256(Path(arguments.weights).read_bytes()).hexdigest()
+    file = Path(arguments.json) if arguments.json else None
+    held = json.loads(file.read_text(encoding="utf-8")) if file and file.is_file() else {}
+    if held.get("weights") != digest:
+        held = {"weights": digest, "offsets": {}, "scores": {}}
+    for name, told in run(arguments, held):
+        # through JSON, so that what is read again is what was written
+        held["scores"].setdefault(name, []).append(json.loads(json.dumps(told)))
+        if file:
+            with whole_file(file) as temporary:
+                temporary.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+    print(table(summary(held["scores"])))
     if arguments.picture:
-        draw(scores, arguments.picture)
+        draw(held["scores"], arguments.picture)
 
 
 if __name__ == "__main__":
