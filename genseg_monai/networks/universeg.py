@@ -121,6 +121,7 @@ class UniverSeg(nn.Module):
             check_ranges(query=query, support_images=supports[:, :, :-1], support_labels=supports[:, :, -1:])
         step = self.support_chunk or supports.shape[1]
         chunks = [self._prepare(chunk.flatten(0, 1)) for chunk in supports.split(step, dim=1)]
+        del supports  # the chunks are copies
         shares = list(weights.split(step, dim=1))
         mean = _total([weighted_mean(*pair) for pair in zip(chunks, shares, strict=True)])
         streams = Streams((self._prepare(query),), (mean,), [(chunk,) for chunk in chunks])
