@@ -134,7 +134,7 @@ def segment_in_slabs(
         inside = tuple(slice(b, b + n) for b, n in zip(before, native, strict=True))
         return segment_in_slabs(
             images, network, roi_size, overlap=overlap, mode=mode, batch=batch, budget=budget
-        )[(..., *inside)]  # fmt: skip
+        )[(slice(None), slice(None), *inside)]  # fmt: skip
     size = tuple(images.shape[2:])
     found = torch.zeros((len(images), 1, *size), dtype=torch.uint8, device=images.device)
     weights = compute_importance_map(tuple(roi_size), mode=mode, device=images.device).to(torch.float32)
@@ -208,5 +208,5 @@ def _segment_block(
 
 def _scores(network: Callable[[Tensor], Tensor], image: Tensor, windows: Sequence[Window]) -> Tensor:
     """Return what the network says of some windows of an image `1 C H W [D]`."""
-    seen = torch.cat([image[(..., *window)] for window in windows])
+    seen = torch.cat([image[(slice(None), slice(None), *window)] for window in windows])
     return network(seen.as_tensor() if hasattr(seen, "as_tensor") else seen)
