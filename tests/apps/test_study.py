@@ -14,7 +14,7 @@ import yaml
 
 from genseg_monai.__main__ import main
 from genseg_monai.apps import study as study_app
-from genseg_monai.apps.studies import budget, run_cell, worker
+from genseg_monai.apps.studies import budget, executors, run_cell, worker
 from genseg_monai.apps.studies.__main__ import main as work_on
 from genseg_monai.apps.studies.cells import Arm, Cell, Purpose
 from genseg_monai.apps.studies.ledger import Ledger, State
@@ -294,6 +294,6 @@ def test_one_process_a_device(finished: Path, monkeypatch: pytest.MonkeyPatch) -
             return 0
 
     monkeypatch.setattr(study_app, "_devices", lambda given: ["cpu", "cuda:0", "cuda:1"])
-    monkeypatch.setattr(study_app.subprocess, "Popen", Process)
+    monkeypatch.setattr(executors.subprocess, "Popen", Process)
     assert study(finished, test="phantom://2d?cases=8&size=32&seed=5") == 0
     assert started == [["-m", "genseg_monai.apps.studies", str(finished), f"cuda:{i}"] for i in range(2)]
