@@ -8,9 +8,18 @@ process of its own, whose highest resident memory (libraries and all) is the pea
 
     stage I, II, III    the three steps, each with its optimiser; III as often as it is due
     iteration           their sum
-    floor               the bare forward and backward passes an iteration cannot do without, without optimisers:
-                        D + G + (G forward + 2 S) + [S + input-only S + G backward + G] / outer_every,
-                        with S, G, D one forward and backward of segmenter, generator and discriminator
+    floor               the bare passes an iteration cannot do without, each measured alone in the same process:
+                        I   D + collapse + G + spread + Adam of D and G
+                        II  collapse + G forward + 2 S + AdamW of S
+                        III [S + input-only S + G backward + spread + collapse + G + inner products + Adam of alpha]
+                            / outer_every
+                        S, D: forward and backward of segmenter and discriminator; G: of the generator with ready
+                        kernels and of the discriminator behind it, no gradient in the latter's weights; collapse: the
+                        kernels of all cells from their candidates; spread: its transpose, a gradient in the kernels
+                        brought to the candidates (the second time to alpha as well); inner products: the transpose's
+                        part in alpha alone. Stage III is here that of one-sided differences (one input-only S, one G),
+                        the cheapest there is; what `mixed` does more to be exact is not in the floor, nor are the
+                        vectors of stage III (P v, theta before its step), the data, and the loop around it all
     data %              share of drawing a batch, one-hot masks, warping them and augmenting the real pairs
     plain step          forward, backward and optimiser step of the same U-Net on one batch of the same size
 """
@@ -24,7 +33,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +49,7 @@ from genseg_monai.engines.schedule import Phase
 from genseg_monai.engines.stages import frozen
 from genseg_monai.losses import AdversarialLoss, SegmentationLoss
 from genseg_monai.networks import PatchDiscriminator, SearchableGenerator, make_segmenter
+from genseg_monai.networks.reduction import blocks_of, draw, reduce_all
 from genseg_monai.transforms import BatchAugment
 
 CHANNELS, CLASSES = 3, 2
@@ -135,17 +145,16 @@ def passes(trainer: GenSegTrainer, repeats: int) -> dict[str, float]:
     network, generator, discriminator = trainer.network, trainer.generator, trainer.players.discriminator
     batch = trainer.loader.draw()
     images, masks = batch["image"], trainer.to_masks(batch["label"])
-    theta = list(generator.weight_parameters().values())
+    theta, alpha = generator.weight_parameters(), generator.arch_parameters()
     phi, psi = list(network.parameters()), list(discriminator.parameters())
     adversarial = trainer.adversarial_loss
+    blocks = blocks_of(generator)
+    with torch.no_grad():
+        kernels = reduce_all(blocks, theta, alpha)
+    leaves = {name: value.clone().requires_grad_() for name, value in kernels.items()}
 
     def segment(inputs: torch.Tensor) -> torch.Tensor:
         return trainer.loss_function(network(inputs), masks)
-
-    def draw() -> torch.Tensor:
-        with frozen(generator.arch_parameters().values()), frozen(psi):
-            fake = generator(masks)
-            return adversarial.generator(discriminator(fake, masks), fake, images)
 
     def whole() -> None:
         torch.autograd.grad(segment(images), phi)
@@ -159,26 +168,70 @@ def passes(trainer: GenSegTrainer, repeats: int) -> dict[str, float]:
         loss = adversarial.discriminator(discriminator(images, masks), discriminator(images.flip(0), masks))
         torch.autograd.grad(loss, psi)
 
+    def draw_and_judge() -> None:
+        with frozen(psi):
+            fake = draw(generator, masks, leaves)
+            loss = adversarial.generator(discriminator(fake, masks), fake, images)
+            torch.autograd.grad(loss, list(leaves.values()))
+
     def forward() -> None:
         with torch.no_grad():
-            generator(masks)
+            draw(generator, masks, kernels)
 
     def backward() -> float:
-        fake = generator(masks)
-        start = time.process_time()
-        torch.autograd.grad(fake.sum(), theta + list(generator.arch_parameters().values()))
-        return time.process_time() - start
+        fake = draw(generator, masks, leaves)
+        return _spent(lambda: torch.autograd.grad(fake.sum(), list(leaves.values())))
+
+    def collapse() -> None:
+        with torch.no_grad():
+            reduce_all(blocks, theta, alpha)
+
+    def spread(wanted: Sequence[torch.Tensor], held: Sequence[torch.nn.Parameter]) -> float:
+        with frozen(held):
+            reduced = reduce_all(blocks, theta, alpha)
+            made = [name for name, value in reduced.items() if value.requires_grad]
+            values, slopes = [reduced[name] for name in made], [kernels[name] for name in made]
+            return _spent(lambda: torch.autograd.grad(values, wanted, slopes, allow_unused=True))
+
+    def step(optimizer: torch.optim.Optimizer) -> float:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = torch.full_like(parameter, 1e-3)
+        spent = _spent(optimizer.step)
+        optimizer.zero_grad(set_to_none=True)
+        return spent
 
     def plain() -> None:
         trainer.optimizer.zero_grad(set_to_none=True)
         segment(images).backward()
         trainer.optimizer.step()
 
-    timed = {"S": whole, "input-only S": input_only, "G": lambda: torch.autograd.grad(draw(), theta), "D": judge}
-    found = {name: _median(run, repeats) for name, run in timed.items()}
-    found["G forward"] = _median(forward, repeats)
-    found["G backward"] = statistics.median(backward() for _ in range(repeats))
-    return found | {"plain step": _median(plain, repeats)}
+    weights, architecture = list(theta.values()), list(alpha.values())
+    timed: dict[str, Callable[[], float]] = {
+        "S": lambda: _spent(whole),
+        "input-only S": lambda: _spent(input_only),
+        "D": lambda: _spent(judge),
+        "G": lambda: _spent(draw_and_judge),
+        "G forward": lambda: _spent(forward),
+        "G backward": backward,
+        "collapse": lambda: _spent(collapse),
+        "spread": lambda: spread(weights, architecture),
+        "spread to both": lambda: spread(weights + architecture, []),
+        "inner products": lambda: spread(architecture, weights),
+        "plain step": lambda: _spent(plain),
+        "Adam S": lambda: step(trainer.optimizer),
+        "Adam G": lambda: step(trainer.players.generator_optimizer),
+        "Adam D": lambda: step(trainer.players.discriminator_optimizer),
+        "Adam alpha": lambda: step(trainer.players.arch_optimizer),
+    }
+    return {name: _median(run, repeats) for name, run in timed.items()}
+
+
+def floor(bare: dict[str, float], outer_every: int) -> float:
+    """Return the sum of what an iteration cannot do without; see the head of this file."""
+    often = ("D", "collapse", "G", "spread", "Adam D", "Adam G", "collapse", "G forward", "S", "S", "Adam S")
+    outer = ("S", "input-only S", "G backward", "spread to both", "collapse", "G", "inner products", "Adam alpha")
+    return sum(bare[name] for name in often) + sum(bare[name] for name in outer) / outer_every
 
 
 def prepare(trainer: GenSegTrainer) -> None:
@@ -190,14 +243,16 @@ def prepare(trainer: GenSegTrainer) -> None:
         trainer.augment(batch["image"], masks, trainer.random)
 
 
-def _median(run: Callable[[], Any], repeats: int) -> float:
-    """Return the median CPU seconds of ``repeats`` runs after one that does not count."""
-    spent = []
-    for _ in range(repeats + 1):
-        start = time.process_time()
-        run()
-        spent.append(time.process_time() - start)
-    return statistics.median(spent[1:])
+def _spent(run: Callable[[], Any]) -> float:
+    """Return the CPU seconds of one run."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def _median(run: Callable[[], float], repeats: int) -> float:
+    """Return the median of what ``repeats`` runs tell after one that does not count."""
+    return statistics.median([run() for _ in range(repeats + 1)][1:])
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -209,11 +264,10 @@ def measure(setting: Setting) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     bare = passes(trainer, setting.repeats)
     row["iteration"] = sum(row.values())
-    outer = bare["S"] + bare["input-only S"] + bare["G backward"] + bare["G"]
-    row["floor"] = bare["D"] + bare["G"] + bare["G forward"] + 2 * bare["S"] + outer / setting.outer_every
+    row["floor"] = floor(bare, setting.outer_every)
     row["iteration/floor"] = row["iteration"] / row["floor"]
     row["iteration/plain"] = row["iteration"] / bare["plain step"]
-    row["data %"] = 100 * _median(lambda: prepare(trainer), 10) / row["iteration"]
+    row["data %"] = 100 * _median(lambda: _spent(lambda: prepare(trainer)), 10) / row["iteration"]
     return asdict(setting) | row | {"peak GiB": peak / 2**30, "passes": bare, "torch": torch.__version__}
 
 

@@ -86,7 +86,15 @@ def write_bundle(
         for name, value in {"plan": dict(plan), **shared}.items():
             if name in held:
                 write_block(path, name, value)
+        if held.get("network_def", {}).get("name") == "@segmenter":
+            write_block(path, "network_def", _segmenter(held["network_def"], config["network_def"]))
     describe(target / "configs" / "metadata.json", plan)
+
+
+def _segmenter(held: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the segmenter of another config with the settings that the training gave its own, such as ``features``."""
+    own = {name: value for name, value in held.items() if name == "_target_" or str(value).startswith(("@", "$"))}
+    return {**trained, **own}
 
 
 def write_initial_weights(bundle: str | Path, seed: int = 0) -> None:

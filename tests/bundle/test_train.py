@@ -45,6 +45,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a segmenter of fewer channels."""
+    folder = tmp_path_factory.mktemp("runs") / "narrow"
+    hook = sys.excepthook
+    settings = {"network_def#features": [4, 4, 8, 8, 16, 4], "final_scores": False, "baselines": []}
+    run(SHIPPED, dataset_dir=DATA_2D, output_dir=str(folder), **settings)
+    sys.excepthook = hook
+    return folder
+
+
 # --- the config
 
 
@@ -172,6 +183,22 @@ def test_it_can_be_predicted_with(out, tmp_path):
     with Image.open(mask) as picture:
         assert picture.size == (32, 32)
         assert set(np.unique(np.asarray(picture))) <= {0, 1}
+
+
+@pytest.mark.parametrize("config", ["inference", "evaluate"])
+def test_other_settings_of_the_segmenter_are_kept(narrow, tmp_path, config):
+    started = ConfigWorkflow(
+        str(narrow / "configs" / f"{config}.yaml"),
+        workflow_type="infer",
+        logging_file=False,
+        dataset_dir=DATA_2D if config == "evaluate" else str(Path(find_cases(DATA_2D)[0]["image"])),
+        output_dir=str(tmp_path),
+    )
+    started.initialize()
+    started.run()
+    weights = torch.load(narrow / "models" / "model.pt", weights_only=True)
+    assert started.network_def.state_dict().keys() == weights.keys()
+    assert max(len(value) for value in weights.values()) == 16
 
 
 def test_its_own_config_trains_again(out, tmp_path):
