@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from genseg_monai._outcome import RunFailed
-from genseg_monai.apps.studies.executors import Executor, start_another, submit_and_wait
+from genseg_monai.apps.studies.executors import Executor, share_threads, start_another, submit_and_wait
 from genseg_monai.apps.studies.ledger import Ledger, State
 from genseg_monai.apps.studies.length import settle
 from genseg_monai.apps.studies.progress import StudyProgress
@@ -21,6 +21,7 @@ __all__ = ["study"]
 
 logger = logging.getLogger(__name__)
 
+_SLURM_JOBS = 4
 _ARMS = "plain,augment,separate,no_search,genseg"
 
 
@@ -41,7 +42,7 @@ def study(
     device: str | None = None,
     dry_run: bool = False,
     executor: str = "local",
-    jobs: int = 4,
+    jobs: int | None = None,
     slurm: str | None = None,
     **overrides: str,
 ) -> str:
@@ -49,7 +50,8 @@ def study(
 
     Arms: plain, augment (the bar), rotate, flip, translate, combine, wgan, separate, no_search, genseg, nnunet_style,
     incontext. Every cell is a bundle in OUT/cells; run the same command again and it goes on where it stopped, with
-    more arms, seeds or sizes if they are given. On several GPUs one process runs on each. Results: OUT/summary.json,
+    more arms, seeds or sizes if they are given. On several GPUs one process runs on each; --jobs 4 runs four at a time,
+    on the CPU or on GPUs that have room. Results: OUT/summary.json,
     summary.csv, scores.csv. Any further --ID VALUE is an override of train.yaml for all arms alike.
 
     Args:
@@ -68,7 +70,7 @@ def study(
         device: cpu, cuda or cuda:N; all GPUs if not given
         dry_run: print the cells and what they will take, and run nothing
         executor: local, or slurm: jobs of a cluster with a GPU each (needs submitit, OUT on a shared disk, --updates)
-        jobs: of slurm, at a time
+        jobs: cells at a time; one for every GPU if not given, or four jobs of slurm
         slurm: what its jobs want, such as partition=gpu,timeout_min=600,cpus_per_task=8
         **overrides: any id of train.yaml and its value
 
@@ -110,7 +112,10 @@ def study(
         raise UserError("--executor", f"wanted {' or '.join(Executor)}, got {executor!r}")
     if executor == Executor.SLURM and budget is not None:
         raise UserError("--budget", "wanted --updates: what a step costs is measured here, not where SLURM runs it")
-    devices = _devices(device) if executor == Executor.LOCAL else ["cpu"] * jobs
+    if jobs is not None and jobs < 1:
+        raise UserError("--jobs", f"wanted 1 or more, got {jobs}")
+    slots = _SLURM_JOBS if jobs is None else jobs
+    devices = _devices(device, jobs) if executor == Executor.LOCAL else ["cpu"] * slots
     settings, costs = settle(folder, settings, budget=budget, updates=updates, devices=devices, keep=not dry_run)
     cells = settings.cells()
     counts = ", ".join(f"{len(cases)} {name}" for name, cases in scored.items())
@@ -122,8 +127,9 @@ def study(
     if dry_run:
         return progress.table()
     if executor == Executor.SLURM:
-        submit_and_wait(folder, jobs, slurm)
+        submit_and_wait(folder, slots, slurm)
         return _results(folder, settings, [])
+    share_threads(len(devices))
     others = [start_another(folder, place) for place in devices[1:]]
     try:
         failed = work(folder, settings, devices[0], progress)
@@ -153,12 +159,14 @@ def _results(folder: Path, settings: StudySettings, failed: list[str]) -> str:
     return text
 
 
-def _devices(given: str | None) -> list[str]:
-    """Return one name a process: the device given, else every GPU, else the CPU."""
+def _devices(given: str | None, jobs: int | None) -> list[str]:
+    """Return the device of each process: the one given, else every GPU, else the CPU; in turn where more are wanted."""
     if given is not None:
         from genseg_monai.apps.workflow import checked_device
 
-        return [checked_device(given)]
-    import torch
+        found = [checked_device(given)]
+    else:
+        import torch
 
-    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+        found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    return [found[i % len(found)] for i in range(jobs or len(found))]

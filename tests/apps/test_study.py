@@ -269,6 +269,7 @@ def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ({"rates": "0"}, "--rates: wanted factors above 0"),
         ({"segmenters": "unet,vnet"}, "--segmenters: wanted any of unet, unet_small, .*, got 'unet,vnet'"),
         ({"budget": "5m"}, "--updates: wanted either --budget or --updates, got both"),
+        ({"jobs": "0"}, "--jobs: wanted 1 or more, got 0"),
         ({"budget": "soon", "updates": None}, "--budget: wanted a time such as"),
         ({"preset": "none"}, "--preset: wanted one of .*, got 'none'"),
         ({"batchsize": "2"}, "did you mean --batch_size"),
@@ -278,6 +279,20 @@ def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_wrong_use(tmp_path: Path, changes: dict, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert study(tmp_path, **changes) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_several_processes_share_a_device_and_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert study_app._devices("cpu", 3) == ["cpu", "cpu", "cpu"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert study_app._devices(None, None) == ["cuda:0", "cuda:1"]
+    assert study_app._devices(None, 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    taken: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(executors.os, "cpu_count", lambda: 8)
+    executors.share_threads(3)
+    assert (taken, executors.os.environ["OMP_NUM_THREADS"]) == ([2], "2")
 
 
 def test_one_process_a_device(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +308,8 @@ def test_one_process_a_device(finished: Path, monkeypatch: pytest.MonkeyPatch) -
         def poll(self) -> int:
             return 0
 
-    monkeypatch.setattr(study_app, "_devices", lambda given: ["cpu", "cuda:0", "cuda:1"])
+    monkeypatch.setattr(study_app, "_devices", lambda *_: ["cpu", "cuda:0", "cuda:1"])
+    monkeypatch.setattr(study_app, "share_threads", lambda _: None)
     monkeypatch.setattr(executors.subprocess, "Popen", Process)
     assert study(finished, test="phantom://2d?cases=8&size=32&seed=5") == 0
     assert started == [["-m", "genseg_monai.apps.studies", str(finished), f"cuda:{i}"] for i in range(2)]

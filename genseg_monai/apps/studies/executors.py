@@ -14,7 +14,7 @@ from genseg_monai._optional import require
 from genseg_monai._outcome import RunFailed
 from genseg_monai.errors import UserError
 
-__all__ = ["Executor", "Work", "read_options", "start_another", "submit_and_wait"]
+__all__ = ["Executor", "Work", "read_options", "share_threads", "start_another", "submit_and_wait"]
 
 _OPTION = re.compile(r"([a-z_]+)=([\w.:/@+-]+)")
 _TAKEN = ("nodes", "tasks_per_node", "name")
@@ -27,6 +27,16 @@ class Executor(StrEnum):
     """This one, for every GPU of the machine."""
     SLURM = "slurm"
     """SLURM, through submitit."""
+
+
+def share_threads(processes: int) -> None:
+    """Give this process, and those it starts, their share of the processor's cores; a smaller wish stays."""
+    import torch
+
+    threads = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // processes))
+    if processes > 1:
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def start_another(folder: Path, device: str) -> subprocess.Popen[bytes]:
