@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from genseg_monai.engines.acceleration import Acceleration, Precision
 from genseg_monai.engines.bundle_folder import locate_bundle, merged_config, write_bundle
 from genseg_monai.engines.bundle_segmenter import BundleSegmenter, current_plan
 from genseg_monai.engines.communication import Communication
@@ -13,12 +14,14 @@ from genseg_monai.engines.state import load_state, take_state
 from genseg_monai.engines.trainer import GenSegTrainer
 
 __all__ = [
+    "Acceleration",
     "BundleSegmenter",
     "Communication",
     "Estimate",
     "GenSegTrainer",
     "LoopSettings",
     "Phase",
+    "Precision",
     "Schedule",
     "Shares",
     "StageEvents",

@@ -58,6 +58,7 @@ def _draw(
         masks,
         alpha=players.generator.arch_parameters() if players.genotype is None else None,
         point=point,
+        forward=trainer.acceleration.forward,
         average=trainer.communication.average,
         observe=observe,
     )
@@ -77,6 +78,7 @@ def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, ob
         *fitted,
         synthetic,
         gamma=trainer.settings.gamma,
+        forward=trainer.acceleration.forward,
         average=trainer.communication.average,
         observe=observe,
     )
@@ -94,7 +96,7 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
     warped = trainer.warp(masks)
     if point is None:
         with torch.no_grad():
-            synthetic = (players.generator(warped), warped)
+            synthetic = (trainer.acceleration.forward(players.generator, warped), warped)
     else:
         synthetic = (point.draw_again(players.generator, warped), warped)
     fitted, shown = _augmented(trainer, images, masks, trainer.settings.augment_real)
@@ -106,6 +108,7 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
         synthetic,
         gamma=trainer.settings.gamma,
         point=point,
+        forward=trainer.acceleration.forward,
         average=trainer.communication.average,
         observe=observe,
     )
@@ -113,18 +116,21 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
 
     if point is not None:
         batch = trainer.search_loader.draw()
-        losses |= architecture_step(
-            point,
-            players,
-            trainer.adversarial_loss,
-            trainer.loss_function,
-            real=(images, masks),
-            fitted=fitted,
-            synthetic=synthetic,
-            search=(batch[Keys.IMAGE], trainer.to_masks(batch[Keys.LABEL])),
-            settings=trainer.settings,
-            average=trainer.communication.average,
-        )
+        if not trainer.acceleration.exact:
+            point.synthetic_slope = None
+        with trainer.acceleration.stage_three(trainer.settings.estimator):
+            losses |= architecture_step(
+                point,
+                players,
+                trainer.adversarial_loss,
+                trainer.loss_function,
+                real=(images, masks),
+                fitted=fitted,
+                synthetic=synthetic,
+                search=(batch[Keys.IMAGE], trainer.to_masks(batch[Keys.LABEL])),
+                settings=trainer.settings,
+                average=trainer.communication.average,
+            )
         trainer.announce(StageEvents.OUTER_STEP_COMPLETED)
     return losses | shown
 

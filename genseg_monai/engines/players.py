@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ class Players:
         arch_optimizer: of its architecture.
         discriminator: (images, masks) -> logits.
         discriminator_optimizer: of the discriminator.
+        prepare: module -> itself, its weights laid out as the device likes them; of those made later too.
 
     Attributes:
         genotype: the architecture found; ``generator`` is a plain network from then on.
@@ -48,6 +50,7 @@ class Players:
         arch_optimizer: Optimizer,
         discriminator: nn.Module,
         discriminator_optimizer: Optimizer,
+        prepare: Callable[[Any], Any] = lambda module: module,
     ) -> None:
         assert_disjoint(
             architecture=generator.arch_parameters(),
@@ -58,6 +61,9 @@ class Players:
         self.network, self.optimizer = network, optimizer
         self.generator, self.generator_optimizer, self.arch_optimizer = generator, generator_optimizer, arch_optimizer
         self.discriminator, self.discriminator_optimizer = discriminator, discriminator_optimizer
+        self._prepare = prepare
+        for module in (network, generator, discriminator):
+            prepare(module)
         self.genotype: Genotype | None = None
         self.baseline: nn.Module | None = None
         self.baseline_optimizer: Optimizer | None = None
@@ -103,7 +109,7 @@ class Players:
     def derive(self, genotype: Genotype | None = None) -> Genotype:
         """Replace the searchable generator by the plain one of ``genotype`` (the one found), weights copied."""
         self.genotype = genotype or self.generator.derive()
-        self.generator = self.generator.discretise(self.genotype)
+        self.generator = self._prepare(self.generator.discretise(self.genotype))
         self.generator_optimizer = _like(self.generator_optimizer, self.generator, self._generator_rate)
         return self.genotype
 

@@ -15,6 +15,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from genseg_monai.engines.acceleration import Forward, like_in_memory, plainly
 from genseg_monai.engines.players import Players
 from genseg_monai.engines.random_state import capture_torch
 from genseg_monai.engines.search_levels import Adversarial, SearchPoint, three_levels
@@ -50,7 +51,7 @@ def _step(optimizer: Optimizer, average: Average) -> None:
     """Take a step along the mean of all processes' gradients."""
     moved = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     for number, slope in average({str(i): parameter.grad for i, parameter in enumerate(moved)}).items():
-        moved[int(number)].grad = slope
+        moved[int(number)].grad = like_in_memory(slope, moved[int(number)])
     optimizer.step()
 
 
@@ -65,6 +66,7 @@ def generator_step(
     *,
     alpha: Mapping[str, nn.Parameter] | None = None,
     point: SearchPoint | None = None,
+    forward: Forward = plainly,
     average: Average = alone,
     observe: Observer = _unobserved,
 ) -> dict[str, Tensor]:
@@ -80,6 +82,7 @@ def generator_step(
         masks: one-hot masks ``B K H W [D]``.
         alpha: the generator's architecture, held.
         point: where stage III, if it follows, finds the gradient in the kernels and its graph.
+        forward: how networks are called, but for the passes that stage III differentiates again.
         average: mean over the processes that share the batch.
         observe: told about FORWARD, LOSS and BACKWARD.
 
@@ -88,7 +91,7 @@ def generator_step(
     """
     with frozen((alpha or {}).values()):
         if point is None:
-            fake = generator(masks)
+            fake = forward(generator, masks)
         else:
             # kappa(theta, alpha), and G as a function of it
             reduced = reduce_all(point.blocks, dict(generator.named_parameters()), alpha or {})
@@ -98,7 +101,7 @@ def generator_step(
 
         # psi <- psi - grad_psi L_D(theta, psi)
         discriminator_loss = adversarial.discriminator(
-            discriminator(images, masks), discriminator(fake.detach(), masks)
+            forward(discriminator, images, masks), forward(discriminator, fake.detach(), masks)
         )
         discriminator_optimizer.zero_grad(set_to_none=True)
         discriminator_loss.backward()
@@ -107,7 +110,8 @@ def generator_step(
 
         # theta' = theta - eta_g P_g grad_theta L_gen(theta, alpha)
         with frozen(discriminator.parameters()):
-            generator_loss = adversarial.generator(discriminator(fake, masks), fake, images)
+            judged = (forward if point is None else plainly)(discriminator, fake, masks)
+            generator_loss = adversarial.generator(judged, fake, images)
             observe(IterationEvents.LOSS_COMPLETED, loss=generator_loss.detach())
             generator_optimizer.zero_grad(set_to_none=True)
             if point is None:
@@ -133,6 +137,7 @@ def segmenter_step(
     *,
     gamma: float = 1.0,
     point: SearchPoint | None = None,
+    forward: Forward = plainly,
     average: Average = alone,
     observe: Observer = _unobserved,
 ) -> dict[str, Tensor]:
@@ -149,6 +154,7 @@ def segmenter_step(
         synthetic: images and (soft) one-hot masks of the synthetic batch; their graph is not touched.
         gamma: weight of the synthetic term.
         point: where stage III, if it follows, finds the random states and the gradient in the synthetic images.
+        forward: how the network is called.
         average: mean over the processes that share the batch; of running statistics too.
         observe: told about FORWARD, LOSS and BACKWARD.
 
@@ -158,7 +164,7 @@ def segmenter_step(
     optimizer.zero_grad(set_to_none=True)
     if point is not None:
         point.random["real"] = capture_torch(images.device)
-    logits = network(images)
+    logits = forward(network, images)
     observe(IterationEvents.FORWARD_COMPLETED, pred=logits.detach())
     # L_seg(phi; D_train) + gamma L_seg(phi; xhat, A(M))
     real_loss = loss_function(logits, masks)
@@ -169,7 +175,7 @@ def segmenter_step(
         if point is not None:
             point.random["synthetic"] = capture_torch(images.device)
             drawn.requires_grad_()
-        synthetic_loss = loss_function(network(drawn), synthetic[1].detach())
+        synthetic_loss = loss_function(forward(network, drawn), synthetic[1].detach())
         losses["synthetic_loss"] = synthetic_loss.detach()
         observe(IterationEvents.LOSS_COMPLETED, loss=losses["loss"] + gamma * losses["synthetic_loss"])
         (gamma * synthetic_loss).backward()

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from monai.engines import Trainer
+from torch.optim import Optimizer
 
 from genseg_monai._atomic import whole_file
+from genseg_monai.engines.acceleration import settle_memory
 from genseg_monai.engines.random_state import capture_all, restore_all
 from genseg_monai.engines.schedule import Phase
 from genseg_monai.engines.trainer import GenSegTrainer
@@ -98,6 +100,8 @@ def load_state(trainer: GenSegTrainer, state: Mapping[str, Any]) -> None:
     for name, part in {**parts, "loader": trainer.loader, "search_loader": trainer.search_loader}.items():
         try:
             part.load_state_dict(state[name])
+            if isinstance(part, Optimizer):
+                settle_memory(part)
         except (RuntimeError, ValueError, KeyError) as problem:
             reason = str(problem).splitlines()[0]
             raise UserError("checkpoint", f"its '{name}' does not fit this configuration ({reason})") from problem

@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from genseg_monai.data.resident import ResidentLoader
 from genseg_monai.data.splits import search_split
+from genseg_monai.engines.acceleration import Acceleration
 from genseg_monai.engines.communication import Communication
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.iterations import iterate
@@ -64,6 +65,7 @@ class GenSegTrainer(Trainer):
         epoch_length: iterations an epoch.
         inferer: how the segmenter is called for ``pred`` in a phase that does not train it.
         communication: with the other processes of this training; the loader's shards are theirs.
+        acceleration: how networks run on the device; by default what suits it.
 
     The other arguments are those of `monai.engines.Trainer`. What a handler may look at: ``phase``, ``players``,
     ``genotype``, ``train_cases`` and ``search_cases`` (case numbers), and ``state.output`` with ``image``, ``label``,
@@ -98,6 +100,7 @@ class GenSegTrainer(Trainer):
         epoch_length: int = 50,
         inferer: Inferer | None = None,
         communication: Communication | None = None,
+        acceleration: Acceleration | None = None,
         non_blocking: bool = False,
         prepare_batch: Callable[..., Any] = default_prepare_batch,
         postprocessing: Callable[..., Any] | None = None,
@@ -109,6 +112,7 @@ class GenSegTrainer(Trainer):
     ) -> None:
         self.settings, self.communication = settings or LoopSettings(), communication or Communication()
         self.communication.check(train_data_loader, self.settings)
+        self.acceleration = acceleration or Acceleration(device)
         self.schedule = Schedule.from_total(max_epochs * epoch_length, self.settings.shares, self.settings.baselines)
         self.players = Players(
             network=network,
@@ -118,6 +122,7 @@ class GenSegTrainer(Trainer):
             arch_optimizer=arch_optimizer,
             discriminator=discriminator,
             discriminator_optimizer=discriminator_optimizer,
+            prepare=self.acceleration.prepare,
         )
         self.network, self.optimizer = network, optimizer
         self.loss_function, self.adversarial_loss = loss_function, adversarial_loss
@@ -253,7 +258,7 @@ class GenSegTrainer(Trainer):
         output |= self.communication.average({n: v for n, v in output.items() if isinstance(v, Tensor) and v.ndim == 0})
         if Keys.PRED not in output and self._wants_predictions:
             with eval_mode(self.network):
-                output[Keys.PRED] = self.inferer(images, self.network)
+                output[Keys.PRED] = self.acceleration.inferer(self.inferer)(images, self.network)
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         # decollation and postprocessing have put something else there
         return self.state.output
@@ -261,7 +266,8 @@ class GenSegTrainer(Trainer):
     def take(self, phase: Phase, step: int, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
         """Take one iteration of ``phase`` on images ``B C H W [D]`` and masks ``B K H W [D]``; return its output."""
         self.players.train()
-        return iterate(self, phase, step, images, masks, observe)
+        with self.acceleration.settings_of_the_device():
+            return iterate(self, phase, step, images, masks, observe)
 
     def to_masks(self, labels: Tensor) -> Tensor:
         """Return one-hot masks ``B K H W [D]`` of class indices ``B 1 H W [D]``."""
@@ -274,7 +280,7 @@ class GenSegTrainer(Trainer):
             return batch[Keys.IMAGE], self.to_masks(batch[Keys.LABEL])
         warped = self.warp(masks)
         with torch.no_grad():
-            return self.generator(warped), warped
+            return self.acceleration.forward(self.generator, warped), warped
 
     def warp(self, masks: Tensor) -> Tensor:
         """Return A(M): the masks under fresh random affine maps, ``B K H W [D]``."""

@@ -188,6 +188,7 @@ class RunRecord:
             "dataset_dir": os.path.abspath(self.dataset_dir) if os.path.exists(self.dataset_dir) else self.dataset_dir,
             "seed": self.seed,
             "device": str(device),
+            "precision": str(engine.acceleration.precision),
             "cases": {"training": len(engine.loader.cases), "search": len(engine.search_cases)},
             "iterations": {str(phase): steps for phase, steps in engine.schedule.steps.items()},
             "settings": {name: _plain(value) for name, value in vars(engine.settings).items()},

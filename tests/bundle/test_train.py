@@ -91,6 +91,27 @@ def test_every_setting_of_the_loop_reaches_it(monkeypatch, tmp_path):
     assert len(found[0].search_cases) == round(0.4 * len(found[0].loader.cases))
 
 
+def test_every_setting_of_the_device_reaches_it(monkeypatch, tmp_path):
+    found: list[GenSegTrainer] = []
+    monkeypatch.setattr(GenSegTrainer, "run", lambda trainer: found.append(trainer))
+    given = {"precision": "bfloat16", "channels_last": True, "compile": True, "fused": True}
+    started = workflow(SHIPPED, dataset_dir=DATA_2D, output_dir=str(tmp_path), **given)
+    started.initialize()
+    started.run()
+    assert {name: getattr(found[0].acceleration, name) for name in given} == given
+    players = found[0].players
+    for optimizer in (players.optimizer, players.generator_optimizer, players.discriminator_optimizer):
+        assert optimizer.defaults["fused"]
+    assert players.arch_optimizer.defaults["fused"]
+    evaluator = started.parser.get_parsed_content("validate#evaluator")
+    image = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        validated, plain = evaluator.inferer(image, found[0].network), found[0].network(image)
+    assert validated.dtype == torch.float32
+    assert not torch.equal(validated, plain)  # in bfloat16
+    torch.testing.assert_close(validated, plain, rtol=0.1, atol=0.1)
+
+
 def test_the_size_and_the_label_values_can_be_overruled(monkeypatch, tmp_path):
     found: list[GenSegTrainer] = []
     monkeypatch.setattr(GenSegTrainer, "run", lambda trainer: found.append(trainer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ def make_trainer(
     dtype: torch.dtype = torch.float32,
     loss: Any = None,
     sgd: bool = False,
+    fused: bool = False,
     device: str = "cpu",
     shards: int = 1,
     shard: int | None = None,
@@ -68,6 +70,7 @@ def make_trainer(
         dtype: of networks and images.
         loss: of the segmenter.
         sgd: give segmenter and generator plain gradient descent instead of Adam.
+        fused: let every optimiser step in one kernel.
         device: where everything lies.
         shards: of the loader.
         shard: of the loader.
@@ -81,19 +84,20 @@ def make_trainer(
     generator = SearchableGenerator(dims, 2, 1, size, base_width=2, depth=2).to(device, dtype)
     discriminator = PatchDiscriminator(dims, 1, 2, width=4, layers=1).to(device, dtype)
     weights = list(generator.weight_parameters().values())
-    descend = torch.optim.SGD
+    descend = partial(torch.optim.SGD, fused=fused)
+    adam, decayed = partial(torch.optim.Adam, betas=(0.5, 0.999), fused=fused), partial(torch.optim.AdamW, fused=fused)
     given = {"max_epochs": EPOCHS, "epoch_length": LENGTH, "augment": BatchAugment()} | arguments
     return GenSegTrainer(
         device=device,
         train_data_loader=ResidentLoader(cases, batch_size=2, seed=seed, shards=shards, shard=shard),
         network=network,
-        optimizer=(descend if sgd else torch.optim.AdamW)(network.parameters(), 1e-2),
+        optimizer=(descend if sgd else decayed)(network.parameters(), 1e-2),
         loss_function=loss or SegmentationLoss(),
         generator=generator,
         discriminator=discriminator,
-        generator_optimizer=descend(weights, 1e-3) if sgd else torch.optim.Adam(weights, 1e-3, betas=(0.5, 0.999)),
-        discriminator_optimizer=torch.optim.Adam(discriminator.parameters(), 1e-3, betas=(0.5, 0.999)),
-        arch_optimizer=torch.optim.Adam(generator.arch_parameters().values(), 1e-2, betas=(0.5, 0.999)),
+        generator_optimizer=(descend if sgd else adam)(weights, 1e-3),
+        discriminator_optimizer=adam(discriminator.parameters(), 1e-3),
+        arch_optimizer=adam(generator.arch_parameters().values(), 1e-2),
         adversarial_loss=AdversarialLoss(),
         settings=settings or LoopSettings(SHARES, outer_every=1, outer_after=1),
         **given,
