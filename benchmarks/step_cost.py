@@ -44,6 +44,7 @@ import torch
 
 from genseg_monai.data.resident import ResidentCases, ResidentLoader
 from genseg_monai.engines import GenSegTrainer, LoopSettings
+from genseg_monai.engines.dense_step import as_they_lie
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.schedule import Phase
 from genseg_monai.engines.stages import frozen
@@ -197,7 +198,8 @@ def passes(trainer: GenSegTrainer, repeats: int) -> dict[str, float]:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = torch.full_like(parameter, 1e-3)
-        spent = _spent(optimizer.step)
+        with as_they_lie(optimizer):
+            spent = _spent(optimizer.step)
         optimizer.zero_grad(set_to_none=True)
         return spent
 

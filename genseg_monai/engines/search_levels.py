@@ -26,6 +26,7 @@ from genseg_monai.multilevel import (
 from genseg_monai.multilevel.tree import detached
 from genseg_monai.networks import SearchableGenerator
 from genseg_monai.networks.reduction import blocks_of, draw, reduce_all
+from genseg_monai.networks.second_order import SecondOrder
 
 __all__ = ["Adversarial", "SearchPoint", "three_levels"]
 
@@ -52,7 +53,9 @@ class SearchPoint:
         slope: stage I's gradient in them, with its graph.
         reached: the kernels that drew the synthetic batch, leaves of its graph.
         random: torch's random states at the segmenter's passes over the real and over the synthetic batch.
-        synthetic_slope: stage II's gradient in the synthetic images, without gamma.
+        again: whether stage II is to keep its pass over the synthetic batch for stage III to differentiate it again.
+        response: v -> d/d eps of stage II's gradient in the synthetic images (without gamma) at phi + eps v, if so.
+        synthetic_slope: that gradient, if not.
     """
 
     theta: Mapping[str, Tensor]
@@ -62,15 +65,16 @@ class SearchPoint:
     slope: Tree = field(default_factory=dict)
     reached: Tree = field(default_factory=dict)
     random: dict[str, RandomState] = field(default_factory=dict)
+    again: bool = False
+    response: Callable[[Tree], Tree] | None = None
     synthetic_slope: Tensor | None = None
 
     @classmethod
-    def begin(cls, players: Players) -> SearchPoint:
+    def begin(cls, players: Players, *, again: bool = False) -> SearchPoint:
         """Note where the weights stand before the steps that will move them."""
         theta, phi = players.generator.weight_parameters(), dict(players.network.named_parameters())
-        return cls(
-            _before(players.generator_optimizer, theta), _before(players.optimizer, phi), blocks_of(players.generator)
-        )
+        before = _before(players.generator_optimizer, theta), _before(players.optimizer, phi)
+        return cls(*before, blocks_of(players.generator), again=again)
 
     def draw_again(self, generator: SearchableGenerator, masks: Tensor) -> Tensor:
         """Draw images ``B C H W [D]`` at theta' with their graph to the kernels, and keep those."""
@@ -149,6 +153,8 @@ def three_levels(
         synthetic=synthetic,
         shared=Reduced(point.blocks, point.kernels, point.slope, point.reached),
         synthetic_slope=None if point.synthetic_slope is None else {"images": point.synthetic_slope},
+        synthetic_response=point.response,
+        twice=lambda: SecondOrder(weights=False),
     )
 
 

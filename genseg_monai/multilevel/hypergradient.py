@@ -25,6 +25,7 @@ synthetic images are detached, so alpha receives no gradient at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from enum import StrEnum
 
 from torch import Tensor
@@ -70,6 +71,11 @@ class Estimator(StrEnum):
     DIRECT = "direct"
     """Step 4 dropped: alpha acts through this batch's images only, not through the weights it trained."""
 
+    @property
+    def exact_in_images(self) -> bool:
+        """Whether step 2 is taken by double backward."""
+        return self in (Estimator.MIXED, Estimator.DIRECT)
+
 
 def hypergradient(
     levels: ThreeLevels,
@@ -106,6 +112,7 @@ def hypergradient(
 
     # xhat, A(M) at theta'
     shared, synthetic = levels.shared, levels.synthetic
+    ready = synthetic is not None and shared is not None
     if synthetic is None or shared is None:
         shared = (detached(levels.generator.reached, requires_grad=True), detached(levels.outer, requires_grad=True))
         synthetic = levels.synthesise(*shared)
@@ -117,10 +124,14 @@ def hypergradient(
 
     def synthetic_loss(phi: Tree, inputs: Tree) -> Tensor:
         given = {**fixed, **inputs}
-        return levels.synthetic_loss(phi, given["images"], given["masks"])
+        with levels.twice() if estimator.exact_in_images else nullcontext():
+            return levels.synthetic_loss(phi, given["images"], given["masks"])
 
     multiply_(v, levels.segmenter.preconditioner)
-    c = of_images(synthetic_loss, levels.segmenter.point, v, pair, epsilon, levels.synthetic_slope)
+    if estimator.exact_in_images and levels.synthetic_response is not None and ready and set(pair) == {"images"}:
+        c = levels.synthetic_response(v)
+    else:
+        c = of_images(synthetic_loss, levels.segmenter.point, v, pair, epsilon, levels.synthetic_slope)
     del v
 
     # (u, a1) = pull back -eta_s gamma c through xhat = G_{theta',alpha}(A(M))

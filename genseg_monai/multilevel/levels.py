@@ -7,6 +7,7 @@ them: ``reached = point - rate * P * gradient`` with P the optimiser's diagonal 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +75,11 @@ class ThreeLevels:
     """The leaves (theta', outer) of that graph; or `Reduced`, whose graphs serve one estimate."""
     synthetic_slope: Tree | None = field(default=None)
     """grad_xhat L_seg(phi; xhat) under the name ``images``, where stage II's own backward pass has found it."""
+    synthetic_response: Callable[[Tree], Tree] | None = field(default=None)
+    """v -> d/d eps [grad_xhat L_seg(phi + eps v; xhat)] under the name ``images``, from the graph of stage II's own
+    backward pass: saves a forward and a backward pass; serves one estimate."""
+    twice: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Entered around a loss that is differentiated first in the weights and then, of that, in the images alone."""
 
 
 def assert_disjoint(**levels: Mapping[str, Tensor]) -> None:
