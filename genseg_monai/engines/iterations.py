@@ -12,6 +12,7 @@ from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.schedule import Phase
 from genseg_monai.engines.shard_draws import by_shard
 from genseg_monai.engines.stages import Observer, SearchPoint, architecture_step, generator_step, segmenter_step
+from genseg_monai.multilevel import Estimator
 
 if TYPE_CHECKING:
     from genseg_monai.engines.trainer import GenSegTrainer
@@ -89,7 +90,8 @@ def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, ob
 def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
     """Stages I, II and, when it is due, III."""
     due, players, network = trainer.settings.outer_due(step), trainer.players, trainer.network
-    point = SearchPoint.begin(players) if due else None
+    again = trainer.acceleration.exact and Estimator(trainer.settings.estimator).exact_in_images
+    point = SearchPoint.begin(players, again=again) if due else None
 
     losses = _draw(trainer, images, masks, lambda event, **values: None, point)
 

@@ -7,7 +7,7 @@ that segmenter moves the generator's architecture, and nothing else. Zhang et al
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genseg_monai.engines.acceleration import Forward, like_in_memory, plainly
+from genseg_monai.engines.dense_step import as_they_lie
 from genseg_monai.engines.players import Players
 from genseg_monai.engines.random_state import capture_torch
 from genseg_monai.engines.search_levels import Adversarial, SearchPoint, three_levels
+from genseg_monai.engines.second_pass import SecondPass
 from genseg_monai.engines.settings import LoopSettings
 from genseg_monai.multilevel import Average, alone, hypergradient
 from genseg_monai.multilevel.tree import detached, gradient
 from genseg_monai.networks.reduction import draw, reduce_all
+from genseg_monai.networks.second_order import SecondOrder
 
 __all__ = ["Adversarial", "Observer", "SearchPoint", "architecture_step", "frozen", "generator_step", "segmenter_step"]
 
@@ -52,7 +55,8 @@ def _step(optimizer: Optimizer, average: Average) -> None:
     moved = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     for number, slope in average({str(i): parameter.grad for i, parameter in enumerate(moved)}).items():
         moved[int(number)].grad = like_in_memory(slope, moved[int(number)])
-    optimizer.step()
+    with as_they_lie(optimizer):
+        optimizer.step()
 
 
 def generator_step(
@@ -96,7 +100,8 @@ def generator_step(
             # kappa(theta, alpha), and G as a function of it
             reduced = reduce_all(point.blocks, dict(generator.named_parameters()), alpha or {})
             point.kernels = detached(reduced, requires_grad=True)
-            fake = draw(generator, masks, point.kernels)
+            with SecondOrder():
+                fake = draw(generator, masks, point.kernels)
         observe(IterationEvents.FORWARD_COMPLETED, synthetic=fake.detach())
 
         # psi <- psi - grad_psi L_D(theta, psi)
@@ -110,7 +115,8 @@ def generator_step(
 
         # theta' = theta - eta_g P_g grad_theta L_gen(theta, alpha)
         with frozen(discriminator.parameters()):
-            judged = (forward if point is None else plainly)(discriminator, fake, masks)
+            with nullcontext() if point is None else SecondOrder():
+                judged = (forward if point is None else plainly)(discriminator, fake, masks)
             generator_loss = adversarial.generator(judged, fake, images)
             observe(IterationEvents.LOSS_COMPLETED, loss=generator_loss.detach())
             generator_optimizer.zero_grad(set_to_none=True)
@@ -175,10 +181,15 @@ def segmenter_step(
         if point is not None:
             point.random["synthetic"] = capture_torch(images.device)
             drawn.requires_grad_()
-        synthetic_loss = loss_function(forward(network, drawn), synthetic[1].detach())
+        if point is not None and point.again:
+            twice = SecondPass(network, loss_function, drawn, synthetic[1].detach())
+            synthetic_loss, backward, point.response = twice.loss, twice.backward, twice.response
+        else:
+            synthetic_loss = loss_function(forward(network, drawn), synthetic[1].detach())
+            backward = lambda gamma: (gamma * synthetic_loss).backward()  # noqa: E731
         losses["synthetic_loss"] = synthetic_loss.detach()
         observe(IterationEvents.LOSS_COMPLETED, loss=losses["loss"] + gamma * losses["synthetic_loss"])
-        (gamma * synthetic_loss).backward()
+        backward(gamma)
         if point is not None and gamma > 0 and drawn.grad is not None:
             point.synthetic_slope = drawn.grad / gamma
     else:
