@@ -59,7 +59,7 @@ class Acceleration:
         channels_last: whether images lie in memory with their channels last; by default on a GPU. Pictures only.
         compile: whether segmenter, discriminator and the derived generator go through `torch.compile`; not where their
             inputs carry a gradient of an earlier network.
-        fused: whether an optimiser steps in one kernel; by default on a GPU.
+        fused: whether an optimiser steps in one kernel; by default on a CPU and on a GPU.
         benchmark: whether cuDNN tries its algorithms on each new size first; every phase has one size.
 
     Raises:
@@ -97,7 +97,7 @@ class Acceleration:
             "device": device,
             "precision": precision,
             "channels_last": cuda if self.channels_last is None else self.channels_last,
-            "fused": cuda if self.fused is None else self.fused,
+            "fused": device.type in _FUSED if self.fused is None else self.fused,
         }
         for name, value in settled.items():
             object.__setattr__(self, name, value)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import torch
 from monai.utils.enums import CommonKeys as Keys
@@ -72,7 +73,14 @@ def measure(trainer: GenSegTrainer, repeats: int = 3) -> Estimate:
         trainer: not started yet.
         repeats: timed iterations a phase, after one that is not timed; the one that took least counts.
     """
-    state, players = copy.deepcopy(take_state(trainer)), copy.copy(trainer.players)
+    with tempfile.TemporaryFile() as kept:
+        # the state goes to a file: a copy in memory would count as memory of the run
+        torch.save(take_state(trainer), kept)
+        return _rehearse(trainer, repeats, kept)
+
+
+def _rehearse(trainer: GenSegTrainer, repeats: int, kept: IO[bytes]) -> Estimate:
+    players = copy.copy(trainer.players)
     trainer.rehearsing, trainer.players.trained = True, {}
     device = trainer.state.device
     if device.type == "cuda":
@@ -87,15 +95,17 @@ def measure(trainer: GenSegTrainer, repeats: int = 3) -> Estimate:
                 due = _timed(trainer, phase, trainer.settings.outer_after, repeats)
                 outer = Cost(*(max(0.0, a - b) for a, b in zip(due, costs[phase], strict=True)))
     finally:
+        peak = _peak(device)
         trainer.rehearsing, trainer.players = False, players
-        load_state(trainer, state)
+        kept.seek(0)
+        load_state(trainer, torch.load(kept, weights_only=True))
     everything = [*costs.values(), outer]
     busy = sum(cost.wall for cost in everything) / max(1e-9, sum(cost.cpu for cost in everything))
     # the CPU time of each, which other work on the machine does not blur; on a GPU it says nothing
     scale, clock = (1.0, 0) if device.type == "cuda" else (busy, 1)
     return Estimate(
         {phase: scale * cost[clock] for phase, cost in costs.items()},
-        _peak(device),
+        peak,
         scale * outer[clock],
         trainer.settings,
         scale * _ENDS,

@@ -110,6 +110,7 @@ class Players:
         """Replace the searchable generator by the plain one of ``genotype`` (the one found), weights copied."""
         self.genotype = genotype or self.generator.derive()
         self.generator = self._prepare(self.generator.discretise(self.genotype))
+        self.generator_optimizer.state.clear()  # twice the candidates' weights, which nobody needs from here on
         self.generator_optimizer = _like(self.generator_optimizer, self.generator, self._generator_rate)
         return self.genotype
 

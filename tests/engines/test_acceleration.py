@@ -30,7 +30,7 @@ LAID_OUT = Acceleration("cpu", channels_last=True)
 
 def test_auto_means_float32_on_a_cpu():
     auto = Acceleration("cpu")
-    assert (auto.precision, auto.channels_last, auto.fused, auto.exact) == (Precision.FLOAT32, False, False, True)
+    assert (auto.precision, auto.channels_last, auto.fused, auto.exact) == (Precision.FLOAT32, False, True, True)
     assert not BFLOAT16.exact
     assert not Acceleration("cpu", compile=True).exact
 
