@@ -1,6 +1,7 @@
 """What one iteration of the three-stage loop costs, beside a plain U-Net step and beside the sum of its bare passes.
 
     python benchmarks/step_cost.py --sizes 128 --batches 2 --widths 32,64 --threads 1 [--json FILE]
+    python benchmarks/step_cost.py --spatial-dims 3 --sizes 64 --segmenter unet_small --widths 8 --outer-every 4
 
 Setting of Zhang et al.'s public release: U-Net of 31 M weights, a mixed generator, a discriminator of 2.8 M; here every
 cell of the generator is searched. CPU seconds, so that other work on the machine changes little; each setting runs in a
@@ -68,28 +69,30 @@ class Setting:
     estimator: str
     repeats: int
     segmenter: str = "unet"
+    spatial_dims: int = 2
     discriminator_width: int = 64
 
 
-def squares(size: int, cases: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return noisy images `N C H W` and labels `N 1 H W`; what they show does not change what a step costs."""
-    labels = torch.zeros(cases, 1, size, size, dtype=torch.uint8)
+def boxes(shape: tuple[int, ...], cases: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return noisy images `N C H W [D]` and labels `N 1 H W [D]`; what they show does not change what a step costs."""
+    labels = torch.zeros(cases, 1, *shape, dtype=torch.uint8)
     for i, label in enumerate(labels):
-        label[:, i : i + size // 2, size // 4 : size // 2] = 1
-    return (0.5 * labels.float() + 0.3 * torch.rand(cases, CHANNELS, size, size)).clamp(0, 1), labels
+        label[:, i : i + shape[0] // 2, shape[1] // 4 : shape[1] // 2] = 1
+    return (0.5 * labels.float() + 0.3 * torch.rand(cases, CHANNELS, *shape)).clamp(0, 1), labels
 
 
 def build(setting: Setting, pairs: tuple[torch.Tensor, torch.Tensor] | None = None, seed: int = 0) -> GenSegTrainer:
     """Return a trainer on ``pairs`` of images and labels."""
     torch.manual_seed(seed)
-    shape = (setting.size, setting.size)
-    images, labels = pairs or squares(setting.size, 4 * setting.batch)
+    dims = setting.spatial_dims
+    shape = (setting.size,) * dims
+    images, labels = pairs or boxes(shape, 4 * setting.batch)
     cases = ResidentCases(images, labels, [str(i) for i in range(len(labels))])
     network = make_segmenter(
-        setting.segmenter, spatial_dims=2, in_channels=CHANNELS, out_channels=CLASSES, image_size=shape
+        setting.segmenter, spatial_dims=dims, in_channels=CHANNELS, out_channels=CLASSES, image_size=shape
     )
-    generator = SearchableGenerator(2, CLASSES, CHANNELS, shape, base_width=setting.width)
-    discriminator = PatchDiscriminator(2, CHANNELS, CLASSES, width=setting.discriminator_width)
+    generator = SearchableGenerator(dims, CLASSES, CHANNELS, shape, base_width=setting.width)
+    discriminator = PatchDiscriminator(dims, CHANNELS, CLASSES, width=setting.discriminator_width)
     adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
     return GenSegTrainer(
         device="cpu",
@@ -293,6 +296,8 @@ def main() -> None:
     parser.add_argument("--batches", type=integers, default=[2])
     parser.add_argument("--widths", type=integers, default=[32, 64], help="base widths of the generator")
     parser.add_argument("--outer-every", type=integers, default=[1, 4], help="iterations between two steps of alpha")
+    parser.add_argument("--spatial-dims", type=int, default=2)
+    parser.add_argument("--segmenter", default="unet")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--estimator", default=str(LoopSettings().estimator))
     parser.add_argument("--repeats", type=int, default=3)
@@ -306,19 +311,20 @@ def main() -> None:
     head = f"{'size':>4} {'batch':>5} {'width':>5} {'every':>5} "
     print(head + " ".join(f"{name:>{max(9, len(name))}}" for name in COLUMNS), flush=True)
     rows = []
+    common = (arguments.threads, arguments.estimator, arguments.repeats, arguments.segmenter, arguments.spatial_dims)
     for size in arguments.sizes:
         for batch in arguments.batches:
             for width in arguments.widths:
                 for every in arguments.outer_every:
-                    settings = (arguments.threads, arguments.estimator, arguments.repeats)
-                    row = _in_its_own_process(Setting(size, batch, width, every, *settings))
+                    row = _in_its_own_process(Setting(size, batch, width, every, *common))
                     cells = " ".join(f"{row[name]:>{max(9, len(name))}.2f}" for name in COLUMNS)
                     print(f"{size:>4} {batch:>5} {width:>5} {every:>5} {cells}", flush=True)
                     rows.append(row)
     for row in rows:
         bare = ", ".join(f"{name} {seconds:.2f}" for name, seconds in row["passes"].items())
         print(f"passes at size {row['size']}, batch {row['batch']}, width {row['width']}, CPU s: {bare}")
-    print(f"estimator {arguments.estimator}, {arguments.threads} thread(s), torch {torch.__version__}; times in CPU s")
+    told = f"{arguments.spatial_dims}D, {arguments.segmenter}, estimator {arguments.estimator}"
+    print(f"{told}, {arguments.threads} thread(s), torch {torch.__version__}; times in CPU s")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
