@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from genseg_monai.data.shards import deal_groups
+from genseg_monai.transforms._transfer import send
 
 __all__ = ["Cases", "ResidentCases", "ResidentLoader", "case_group", "load_resident", "plain"]
 
@@ -74,7 +75,7 @@ class ResidentCases:
 
     def take(self, chosen: Sequence[int], seeds: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """Return images ``B C H W [D]`` and labels ``B 1 H W [D]`` of some case numbers; no draw, so no seeds."""
-        index = torch.tensor(list(chosen), device=self.images.device)
+        index = send(torch.tensor(list(chosen)), self.images.device)
         return self.images[index], self.labels[index]
 
     def examples(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -180,7 +181,7 @@ class ResidentLoader:
         for number, (pool, queue) in enumerate(zip(self._pools, self._queues, strict=True)):
             while len(queue) < self.batch_size:
                 order = torch.randperm(len(pool), generator=self._random)
-                queue += [pool[int(i)] for i in order]
+                queue += [pool[i] for i in order.tolist()]
             if self.shard in (None, number):
                 chosen += queue[: self.batch_size]
             del queue[: self.batch_size]

@@ -128,7 +128,7 @@ class GenSegTrainer(Trainer):
         self.loss_function, self.adversarial_loss = loss_function, adversarial_loss
         self.warp_ranges, self.augment = warp_ranges or WarpRanges(), augment
         self.inferer = inferer or SimpleInferer()
-        self.random = torch.Generator(device=device).manual_seed(seed)
+        self.random = torch.Generator().manual_seed(seed)  # a draw on a GPU would be waited for
         self.classes = int(generator.in_channels)
         self.phase: Phase | None = None
         self.pairs: ResidentLoader | None = None

@@ -12,12 +12,13 @@ from types import FrameType
 from typing import Any
 
 from ignite.engine import Engine, Events
+from torch import Tensor
 
 from genseg_monai._outcome import RunFailed
 from genseg_monai.engines.communication import Communication
 from genseg_monai.engines.state import load_file, load_state, save_file, take_state
 from genseg_monai.errors import UserError
-from genseg_monai.handlers.output import scalars
+from genseg_monai.handlers.output import entries, read
 
 __all__ = ["Checkpointer", "Resume", "StopOnDivergence", "TrainingDiverged", "latest_checkpoint"]
 
@@ -136,7 +137,7 @@ class Checkpointer:
         state = self.take(engine)
         for name in ("network", "generator", "discriminator", "baseline"):
             if not all(bool(value.isfinite().all()) for value in (state.get(name) or {}).values()):
-                raise _diverged(f"weights of the {name}", "not finite", engine, self.folder)
+                raise _diverged(f"weights of the {name}", "not finite", engine.state.iteration, self.folder)
         if not _communication(engine).writes:
             return
         save_file(state, self.folder / f"iteration_{engine.state.iteration}.pt")
@@ -178,20 +179,31 @@ class StopOnDivergence:
     Args:
         folder: of the checkpoints, to name the last good one.
         bound: a loss above it counts as exploded.
+        every: iterations between two looks, each at all losses since the last one, for each of which a GPU is waited
+            for; the end of an epoch is always one.
     """
 
-    def __init__(self, folder: str | Path, bound: float = 1e6) -> None:
-        self.folder, self.bound = Path(folder), bound
+    def __init__(self, folder: str | Path, bound: float = 1e6, every: int = 1) -> None:
+        self.folder, self.bound, self.every = Path(folder), bound, every
+        self._noted: dict[tuple[int, str], float | Tensor] = {}
 
     def attach(self, engine: Engine) -> None:
         """Register with a `GenSegTrainer`; put it first among the handlers."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.ITERATION_COMPLETED(every=self.every), self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def _note(self, engine: Engine) -> None:
+        for name, value in entries(engine.state.output).items():
+            if "loss" in name or "norm" in name:
+                self._noted[engine.state.iteration, name] = value
 
     def __call__(self, engine: Engine) -> None:
-        """Look at every scalar of the output."""
-        for name, number in scalars(engine.state.output).items():
-            if ("loss" in name or "norm" in name) and not abs(number) <= self.bound:
-                raise _diverged(name, str(number), engine, self.folder)
+        """Look at every scalar of the outputs since the last look."""
+        noted, self._noted = self._noted, {}
+        for (iteration, name), number in read(noted).items():
+            if not abs(number) <= self.bound:
+                raise _diverged(name, str(number), iteration, self.folder)
 
 
 def _communication(engine: Any) -> Communication:
@@ -199,7 +211,7 @@ def _communication(engine: Any) -> Communication:
     return getattr(engine, "communication", None) or Communication()
 
 
-def _diverged(what: str, value: str, engine: Engine, folder: Path) -> TrainingDiverged:
+def _diverged(what: str, value: str, iteration: int, folder: Path) -> TrainingDiverged:
     good = latest_checkpoint(folder)
     advice = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
-    return TrainingDiverged(what, f"{value} at iteration {engine.state.iteration}; {advice}; try a lower learning rate")
+    return TrainingDiverged(what, f"{value} at iteration {iteration}; {advice}; try a lower learning rate")

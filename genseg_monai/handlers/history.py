@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+from torch import Tensor
 
 from genseg_monai._optional import require
 from genseg_monai.engines.schedule import Phase
 from genseg_monai.handlers.csv_log import CsvLog
-from genseg_monai.handlers.output import scalars
+from genseg_monai.handlers.output import entries, read
 
 __all__ = ["History", "plot_history"]
 
@@ -29,7 +30,7 @@ class History:
     def __init__(self, output_dir: str | Path, evaluator: Any = None) -> None:
         self.root, self.evaluator = Path(output_dir), evaluator
         self.log = CsvLog(self.root / "logs" / "history.csv", ["phase", *LOSSES, "validation"])
-        self._values: dict[str, list[float]] = defaultdict(list)
+        self._values: dict[str, list[float | Tensor]] = defaultdict(list)
         self._learnt = False  # whether GenSeg's own segmenter has learnt in this epoch
 
     def attach(self, engine: Engine) -> None:
@@ -41,13 +42,15 @@ class History:
 
     def _note(self, engine: Any) -> None:
         self._learnt |= engine.phase in (Phase.SEARCH, Phase.FINAL_FIT)
-        for name, value in scalars(engine.state.output).items():
+        for name, value in entries(engine.state.output).items():
             # where only the generator learns, `loss` is its own once more
             if name in LOSSES and (name != "loss" or engine.phase not in (Phase.WARM_UP, Phase.FINE_TUNE)):
                 self._values[name].append(value)
 
     def _row(self, engine: Any) -> None:
-        row: dict[str, object] = {name: sum(v) / len(v) for name, v in self._values.items()}
+        row: dict[str, object] = {}
+        for name, noted in self._values.items():
+            row[name] = sum(read(dict(enumerate(noted))).values()) / len(noted)
         self._values.clear()
         # the validated segmenter stands still while the generator or a baseline is trained
         if self.evaluator is not None and self._learnt:

@@ -116,7 +116,7 @@ def adam_preconditioner(
     def make(name: str, rows: Rows) -> Tensor:
         state, group = steps[name]
         beta1 = group["betas"][0]
-        return _over_denominator((1 - beta1) / (1 - beta1 ** float(state["step"])), state, group, rows)
+        return _over_denominator((1 - beta1) / (1 - beta1 ** _count(state)), state, group, rows)
 
     return LazyTree(parameters, make)
 
@@ -136,7 +136,7 @@ def adam_point(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor
     def make(name: str, rows: Rows) -> Tensor:
         state, group = steps[name]
         # w = w' + rate mhat / (sqrt(vhat) + eps), and for AdamW that divided by 1 - rate decay
-        rate = group["lr"] / (1 - group["betas"][0] ** float(state["step"]))
+        rate = group["lr"] / (1 - group["betas"][0] ** _count(state))
         taken = _over_denominator(rate, state, group, rows).mul_(state["exp_avg"][rows])
         decay = group["weight_decay"] if group.get("decoupled_weight_decay") else 0.0
         return taken.add_(parameters[name].detach()[rows]).div_(1 - group["lr"] * decay)
@@ -157,9 +157,14 @@ def _adam_steps(
     return {name: (optimizer.state[parameter], groups[id(parameter)]) for name, parameter in parameters.items()}
 
 
-def _over_denominator(factor: float, state: dict[str, Any], group: dict[str, Any], rows: Rows) -> Tensor:
+def _count(state: dict[str, Any]) -> Tensor:
+    """Return the number of the step, left where it lies: a fused optimiser counts on the device."""
+    return torch.as_tensor(state["step"]).double()
+
+
+def _over_denominator(factor: Tensor, state: dict[str, Any], group: dict[str, Any], rows: Rows) -> Tensor:
     """Return factor / (sqrt(vhat_t) + eps)."""
     second: Tensor = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"][rows]
     # sqrt(vhat_t) = sqrt(v_t) / sqrt(1 - beta2^t)
-    scale = factor * (1 - group["betas"][1] ** float(state["step"])) ** 0.5
+    scale = factor * (1 - group["betas"][1] ** _count(state)) ** 0.5
     return second.sqrt().add_(group["eps"] * scale / factor).reciprocal_().mul_(scale)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from genseg_monai.transforms._transfer import send
 from genseg_monai.transforms.intensity import IntensityRanges, apply_intensity, draw_intensity
 from genseg_monai.transforms.mask_warp import Warp, WarpRanges, apply_warp, draw_warp, sampling_grid
 
@@ -40,7 +41,7 @@ def warp_images(images: Tensor, warp: Warp, padding: str = "border") -> Tensor:
     """
     if padding not in ("border", "zeros"):
         raise ValueError(f"padding: wanted border or zeros, got {padding!r}")
-    grid = sampling_grid(warp.to(images.device, images.dtype), warp.size_of(images))
+    grid = sampling_grid(warp.to(images.dtype), warp.size_of(images), images.device)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
@@ -95,7 +96,7 @@ class BatchAugment:
             warp = draw_warp(self.warp, len(images), images.ndim - 2, generator)
             moved = torch.rand(len(images), generator=generator, device=generator.device) < self.probability
             warped, warped_masks = warp_images(images, warp, self.padding), apply_warp(masks, warp)
-            chosen = moved.to(images.device).reshape(-1, *[1] * (images.ndim - 1))
+            chosen = send(moved, images.device).reshape(-1, *[1] * (images.ndim - 1))
             images, masks = torch.where(chosen, warped, images), torch.where(chosen, warped_masks, masks)
         if self.intensity is not None:
             images = apply_intensity(images, draw_intensity(self.intensity, len(images), generator))

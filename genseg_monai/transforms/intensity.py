@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from genseg_monai.transforms._transfer import send
 from genseg_monai.transforms.mask_warp import Range
 
 __all__ = ["Intensity", "IntensityRanges", "apply_intensity", "draw_intensity"]
@@ -83,7 +84,8 @@ class Intensity:
     def to(self, device: torch.device | str) -> Intensity:
         """Move the numbers to a device; the seeds stay on the CPU."""
         return replace(
-            self, **{field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "seed"}
+            self,
+            **{field.name: send(getattr(self, field.name), device) for field in fields(self) if field.name != "seed"},
         )
 
 
@@ -134,7 +136,7 @@ def apply_intensity(images: Tensor, intensity: Intensity) -> Tensor:
     """
     if len(images) != len(intensity.seed):
         raise ValueError(f"wanted {len(intensity.seed)} items, one for each draw, got {len(images)}")
-    drawn = intensity.to(images.device)
+    drawn = intensity.to(images.device)  # what is asked below is asked of the draws themselves, which lie on the CPU
     spatial = images.ndim - 2
 
     def each(value: Tensor) -> Tensor:
@@ -147,15 +149,15 @@ def apply_intensity(images: Tensor, intensity: Intensity) -> Tensor:
     if bool((intensity.gamma != 1).any()):
         out = out.clamp(min=1e-6) ** each(drawn.gamma)  # the slope of x^gamma is infinite at 0 below gamma 1
     if bool((intensity.blur > 0).any()):
-        out = _blur(out, drawn.blur.to(images.dtype))
+        radius = max(1, int(torch.ceil(3 * intensity.blur.to(images.dtype).max()).item()))
+        out = _blur(out, drawn.blur.to(images.dtype), radius)
     if bool((intensity.noise > 0).any()):
         out = out + each(drawn.noise) * _noise(images, intensity.seed)
     return out.clamp(0, 1)
 
 
-def _blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each item by its own Gaussian, cut at three standard deviations; the edge is repeated."""
-    radius = max(1, int(torch.ceil(3 * sigma.max()).item()))
+def _blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Blur each item by its own Gaussian, cut at three standard deviations of the widest; the edge is repeated."""
     offsets = torch.arange(-radius, radius + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-(offsets**2) / (2 * sigma.clamp(min=1e-3).unsqueeze(1) ** 2))  # B T; one tap at sigma 0
     kernel = kernel / kernel.sum(1, keepdim=True)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from genseg_monai.transforms._affine import pairs, rotation, shear
 from genseg_monai.transforms._spline import spline_field
+from genseg_monai.transforms._transfer import send
 
 __all__ = ["Range", "Warp", "WarpRanges", "apply_warp", "draw_warp", "identity_warp", "sampling_grid"]
 
@@ -210,12 +211,14 @@ def draw_warp(ranges: WarpRanges, batch: int, spatial_dims: int, generator: torc
     return replace(warp, elastic=torch.as_tensor(ranges.elastic, device=device) * noise)
 
 
-def sampling_grid(warp: Warp, size: tuple[int, ...]) -> Tensor:
+def sampling_grid(warp: Warp, size: tuple[int, ...], device: torch.device | None = None) -> Tensor:
     """Return where each output voxel looks in the input, as `torch.nn.functional.grid_sample` wants it.
 
     Args:
         warp: the drawn numbers.
         size: spatial size of the batch.
+        device: where the grid is to lie; by default where the warp does. The small matrices stay there: inverting one
+            on a GPU waits for all that is queued.
 
     Returns:
         B H W [D] S in [-1, 1] (corners of the image), last axis in the order of `grid_sample`: the last axis first.
@@ -226,11 +229,11 @@ def sampling_grid(warp: Warp, size: tuple[int, ...]) -> Tensor:
     matrix = warp.matrix(size)
     linear = matrix[:, :spatial, :spatial] * half / half.unsqueeze(-1)
     shift = matrix[:, :spatial, spatial:] / half.unsqueeze(-1)
-    theta = torch.cat([linear.flip(1, 2), shift.flip(1)], dim=2)
+    theta = send(torch.cat([linear.flip(1, 2), shift.flip(1)], dim=2), device or linear.device)
     grid = F.affine_grid(theta, [len(warp), 1, *size], align_corners=False)
     if warp.elastic is None:
         return grid
-    field = spline_field(warp.elastic, size) * 2  # a share of the size is twice that on [-1, 1]
+    field = spline_field(send(warp.elastic, theta.device), size) * 2  # a share of the size is twice that on [-1, 1]
     return grid + rearrange(field.flip(1), "B S ... -> B ... S")
 
 
@@ -255,6 +258,6 @@ def apply_warp(masks: Tensor, warp: Warp, mode: str = "bilinear") -> Tensor:
         True
     """
     size = warp.size_of(masks)
-    grid = sampling_grid(warp.to(masks.device, masks.dtype), size)
+    grid = sampling_grid(warp.to(masks.dtype), size, masks.device)
     objects = F.grid_sample(masks[:, 1:], grid, mode=mode, padding_mode="zeros", align_corners=False)
     return torch.cat([1 - objects.sum(1, keepdim=True), objects], dim=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import traceback
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch
 from ignite.engine import Events
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import Tensor, nn
+from torch.ops import aten
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from genseg_monai.engines import Acceleration, GenSegTrainer, LoopSettings, Phase, iterations, load_state, stages
 from genseg_monai.engines.acceleration import Precision, _products
@@ -307,3 +311,43 @@ def test_a_compiled_run_gives_the_same_and_its_checkpoint_has_the_same_names(tmp
     assert [list(end[name]) for name in ("network", "generator")] == [
         list(ordinary[name]) for name in ("network", "generator")
     ]
+
+
+# --- nothing is read back from the device
+
+
+class Reads(TorchDispatchMode):
+    """Notes where an operation reads numbers for Python, or waits for the device in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operation in (aten._local_scalar_dense.default, aten.equal.default, aten.nonzero.default):
+            ours = [
+                frame for frame in traceback.extract_stack() if {"genseg_monai", "optim"} & {*frame.filename.split("/")}
+            ]
+            self.places[ours[-1].filename.rpartition("/")[-1]] += 1
+        return operation(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize(("estimator", "read"), [("mixed", 0), ("finite_difference", 4)])
+@pytest.mark.parametrize("kind", ["plain", "batch_norm", "dropout"])
+def test_an_iteration_reads_nothing_from_the_device(kind, estimator, read):
+    """The draws and the questions asked of them (`intensity.py`) stay on the CPU; differences ask for a norm."""
+    settings = LoopSettings(SEARCH_ALONE, (), outer_every=2, outer_after=0, estimator=estimator)
+    trainer = make_trainer(kind=kind, fused=True, settings=settings)
+    take(trainer, 1)
+    for step, wanted in ((1, {}), (2, {"hypergradient.py": read})):
+        with Reads() as reads:
+            take(trainer, step)
+        assert reads.places.pop("intensity.py") <= 4
+        assert reads.places == Counter(wanted), step
+
+
+def test_the_count_sees_an_optimiser_that_reads_its_steps():
+    trainer = make_trainer()
+    with Reads() as reads:
+        take(trainer, 1)
+    assert reads.places["optimizer.py"] > 0

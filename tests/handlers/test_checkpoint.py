@@ -113,6 +113,14 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
     assert checkpoints(tmp_path) == [tmp_path / "iteration_4.pt"]
 
 
+def test_a_look_every_few_iterations_misses_none_and_comes_before_the_epoch_is_saved(tmp_path):
+    handlers = [StopOnDivergence(tmp_path, every=100), Checkpointer(tmp_path)]
+    trainer = make_trainer(train_handlers=handlers, loss=Losses(math.nan, call=7))
+    with pytest.raises(TrainingDiverged, match="loss: nan at iteration 5; the last good checkpoint"):
+        trainer.run()
+    assert checkpoints(tmp_path) == [tmp_path / "iteration_4.pt"]
+
+
 def test_losses_of_good_runs_pass(tmp_path: Path):
     trainer = make_trainer(train_handlers=[StopOnDivergence(tmp_path)])
     trainer.run()
