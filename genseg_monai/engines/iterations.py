@@ -90,7 +90,7 @@ def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, ob
 def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
     """Stages I, II and, when it is due, III."""
     due, players, network = trainer.settings.outer_due(step), trainer.players, trainer.network
-    again = trainer.acceleration.exact and Estimator(trainer.settings.estimator).exact_in_images
+    again = Estimator(trainer.settings.estimator).exact_in_images
     point = SearchPoint.begin(players, again=again) if due else None
 
     losses = _draw(trainer, images, masks, lambda event, **values: None, point)
