@@ -243,7 +243,7 @@ def prepare(trainer: GenSegTrainer) -> None:
     """Do what an iteration does to its data: draw a batch, one-hot masks, warp them, augment the real pairs."""
     batch = trainer.loader.draw()
     masks = trainer.to_masks(batch["label"])
-    trainer.warp(masks)
+    trainer.synthetic_conditions(batch["image"], masks)
     if trainer.augment is not None:
         trainer.augment(batch["image"], masks, trainer.random)
 

@@ -10,7 +10,16 @@ from genseg_monai.errors import UserError
 __all__ = ["generate"]
 
 
-def generate(*, bundle: str, masks: str, output: str, count: int = 1, seed: int = 0, device: str | None = None) -> str:
+def generate(
+    *,
+    bundle: str,
+    masks: str,
+    output: str,
+    images: str | None = None,
+    count: int = 1,
+    seed: int = 0,
+    device: str | None = None,
+) -> str:
     """Make synthetic images for masks; writes images/ and masks/ at the working size of the bundle.
 
     The first image of a mask shows the mask as it is; each further one shows it moved and bent a little.
@@ -19,6 +28,7 @@ def generate(*, bundle: str, masks: str, output: str, count: int = 1, seed: int 
         bundle: the folder of what a training left
         masks: a mask or a folder of masks, with the label values of the training data
         output: the folder for images/ and masks/
+        images: images of the same names, for a generator that draws objects into them (trained with scenes)
         count: images for each mask
         seed: of the random numbers that bend the masks
         device: cpu, cuda or cuda:N; the GPU if there is one
@@ -35,10 +45,13 @@ def generate(*, bundle: str, masks: str, output: str, count: int = 1, seed: int 
     """
     if not Path(masks).exists():
         raise UserError(masks, "wanted masks, there is no such file or folder")
+    if images is not None and not Path(images).exists():
+        raise UserError(images, "wanted images, there is no such file or folder")
     workflow = open_workflow(
         bundle,
         "generate",
         dataset_dir=str(Path(masks).resolve()),
+        image_dir=None if images is None else str(Path(images).resolve()),
         output_dir=str(Path(output).resolve()),
         count=count,
         seed=seed,

@@ -77,15 +77,27 @@ def scored_after_training(
     return list(val)
 
 
-def find_masks(path: str | Path) -> list[dict[str, Any]]:
+def find_masks(path: str | Path, images: str | Path | None = None) -> list[dict[str, Any]]:
     """Find the masks a generator is to make images for.
 
     Args:
         path: a mask, a folder of masks, or ``phantom://2d`` (the masks of its cases).
+        images: an image or a folder of images of the same names, for a generator that draws into them.
 
     Returns:
-        Dictionaries with ``label`` and ``case``.
+        Dictionaries with ``label`` and ``case``, and ``image`` if there are images.
+
+    Raises:
+        UserError: a mask has no image.
     """
     if str(path).startswith("phantom://"):
-        return [{"label": case["label"], "case": case["case"]} for case in find_cases(path)]
-    return [{"label": found["image"], "case": found["case"]} for found in find_images(path)]
+        masks = [{"label": case["label"], "case": case["case"]} for case in find_cases(path)]
+    else:
+        masks = [{"label": found["image"], "case": found["case"]} for found in find_images(path)]
+    if images is None:
+        return masks
+    held = {found["case"]: found["image"] for found in find_images(images)}
+    missing = [mask["case"] for mask in masks if mask["case"] not in held]
+    if missing:
+        raise UserError(images, f"wanted an image for every mask, {len(missing)} have none, the first is {missing[0]}")
+    return [{**mask, "image": held[mask["case"]]} for mask in masks]

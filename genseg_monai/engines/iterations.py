@@ -39,16 +39,17 @@ def iterate(
     if phase is Phase.SEARCH:
         return _search(trainer, step, images, masks, observe)
     if phase in (Phase.WARM_UP, Phase.FINE_TUNE):
-        losses = _draw(trainer, images, masks, observe)
+        losses = _draw(trainer, trainer.real_conditions(images, masks), observe)
         return losses | {Keys.LOSS: losses["generator_loss"]}
     return _fit(trainer, phase, images, masks, observe)
 
 
 def _draw(
-    trainer: GenSegTrainer, images: Tensor, masks: Tensor, observe: Observer, point: SearchPoint | None = None
+    trainer: GenSegTrainer, real: tuple[Tensor, ...], observe: Observer, point: SearchPoint | None = None
 ) -> dict[str, Any]:
-    """Stage I."""
+    """Stage I, on images, their masks and what the generator draws them from."""
     players = trainer.players
+    images, masks, given = real
     losses = generator_step(
         players.generator,
         players.discriminator,
@@ -57,6 +58,7 @@ def _draw(
         players.discriminator_optimizer,
         images,
         masks,
+        given=given,
         alpha=players.generator.arch_parameters() if players.genotype is None else None,
         point=point,
         forward=trainer.acceleration.forward,
@@ -69,7 +71,7 @@ def _draw(
 
 def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
     """Stage II alone: of the final fit, or of a baseline, which has no synthetic pairs."""
-    synthetic = trainer.synthesise(masks) if phase is Phase.FINAL_FIT and trainer.settings.synthetic else None
+    synthetic = trainer.synthesise(images, masks) if phase is Phase.FINAL_FIT and trainer.settings.synthetic else None
     wanted = phase is Phase.AUGMENT or (phase is Phase.FINAL_FIT and trainer.settings.augment_real)
     fitted, shown = _augmented(trainer, images, masks, wanted)
     losses = segmenter_step(
@@ -93,14 +95,15 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
     again = Estimator(trainer.settings.estimator).exact_in_images
     point = SearchPoint.begin(players, again=again) if due else None
 
-    losses = _draw(trainer, images, masks, lambda event, **values: None, point)
+    real = trainer.real_conditions(images, masks)
+    losses = _draw(trainer, real, lambda event, **values: None, point)
 
-    warped = trainer.warp(masks)
+    given, wanted = trainer.synthetic_conditions(images, masks)
     if point is None:
         with torch.no_grad():
-            synthetic = (trainer.acceleration.forward(players.generator, warped), warped)
+            synthetic = (trainer.acceleration.forward(players.generator, given), wanted)
     else:
-        synthetic = (point.draw_again(players.generator, warped), warped)
+        synthetic = (point.draw_again(players.generator, given), wanted)
     fitted, shown = _augmented(trainer, images, masks, trainer.settings.augment_real)
     losses |= segmenter_step(
         network,
@@ -126,7 +129,7 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
                 players,
                 trainer.adversarial_loss,
                 trainer.loss_function,
-                real=(images, masks),
+                real=real[:2],
                 fitted=fitted,
                 synthetic=synthetic,
                 search=(batch[Keys.IMAGE], trainer.to_masks(batch[Keys.LABEL])),

@@ -52,6 +52,7 @@ class SearchPoint:
         kernels: the kernels of stage I, leaves of the graph of ``slope``.
         slope: stage I's gradient in them, with its graph.
         reached: the kernels that drew the synthetic batch, leaves of its graph.
+        given: what the generator was given in stage I (``real``) and for the synthetic batch (``synthetic``).
         random: torch's random states at the segmenter's passes over the real and over the synthetic batch.
         again: whether stage II is to keep its pass over the synthetic batch for stage III to differentiate it again.
         response: v -> d/d eps of stage II's gradient in the synthetic images (without gamma) at phi + eps v, if so.
@@ -64,6 +65,7 @@ class SearchPoint:
     kernels: Tree = field(default_factory=dict)
     slope: Tree = field(default_factory=dict)
     reached: Tree = field(default_factory=dict)
+    given: dict[str, Tensor] = field(default_factory=dict)
     random: dict[str, RandomState] = field(default_factory=dict)
     again: bool = False
     response: Callable[[Tree], Tree] | None = None
@@ -76,12 +78,13 @@ class SearchPoint:
         before = _before(players.generator_optimizer, theta), _before(players.optimizer, phi)
         return cls(*before, blocks_of(players.generator), again=again)
 
-    def draw_again(self, generator: SearchableGenerator, masks: Tensor) -> Tensor:
+    def draw_again(self, generator: SearchableGenerator, given: Tensor) -> Tensor:
         """Draw images ``B C H W [D]`` at theta' with their graph to the kernels, and keep those."""
+        self.given["synthetic"] = given
         with torch.no_grad():
             kernels = reduce_all(self.blocks, generator.weight_parameters(), generator.arch_parameters())
         self.reached = detached(kernels, requires_grad=True)
-        return draw(generator, masks, self.reached)
+        return draw(generator, given, self.reached)
 
 
 def _before(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -98,7 +101,7 @@ def three_levels(
     adversarial: Adversarial,
     loss_function: Callable[[Tensor, Tensor], Tensor],
     *,
-    real: tuple[Tensor, Tensor],
+    real: tuple[Tensor, ...],
     fitted: tuple[Tensor, Tensor],
     synthetic: tuple[Tensor, Tensor],
     search: tuple[Tensor, Tensor],
@@ -128,11 +131,11 @@ def three_levels(
             return loss_function(functional_call(network, {**weights, **buffers}, (images,)), masks)
 
     def synthesise(weights: Tree, outer: Tree) -> tuple[Tensor, Tensor]:
-        return functional_call(generator, {**weights, **outer}, (synthetic[1],)), synthetic[1]
+        return functional_call(generator, {**weights, **outer}, (point.given["synthetic"],)), synthetic[1]
 
     def generator_loss(weights: Tree, outer: Tree) -> Tensor:
         images, masks = real
-        fake = functional_call(generator, {**weights, **outer}, (masks,))
+        fake = functional_call(generator, {**weights, **outer}, (point.given["real"],))
         return adversarial.generator(discriminator(fake, masks), fake, images)
 
     return ThreeLevels(

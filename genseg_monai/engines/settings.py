@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from genseg_monai.engines.conditions import Synthesis
 from genseg_monai.engines.schedule import Shares
 from genseg_monai.errors import UserError
 from genseg_monai.multilevel import EPSILON, Estimator
@@ -26,6 +27,7 @@ class LoopSettings:
         search_fraction: part of the training cases that stage III keeps for itself during the search.
         search_batch: cases a batch of stage III.
         augment_real: whether GenSeg's own real pairs are augmented as those of the baseline ``augment``.
+        synthesis: how synthetic pairs come about, see `Synthesis`.
         synthetic: whether the final fit sees synthetic pairs at all; without them its batches are real pairs alone.
 
     Raises:
@@ -46,6 +48,7 @@ class LoopSettings:
     search_fraction: float = 0.25
     search_batch: int = 4
     augment_real: bool = True
+    synthesis: Synthesis | str = Synthesis.MASKS
     synthetic: bool = True
 
     def __post_init__(self) -> None:

@@ -68,6 +68,7 @@ def generator_step(
     images: Tensor,
     masks: Tensor,
     *,
+    given: Tensor | None = None,
     alpha: Mapping[str, nn.Parameter] | None = None,
     point: SearchPoint | None = None,
     forward: Forward = plainly,
@@ -84,6 +85,7 @@ def generator_step(
         discriminator_optimizer: owns psi.
         images: real images ``B C H W [D]`` in [0, 1].
         masks: one-hot masks ``B K H W [D]``.
+        given: what the generator draws the images from, scenes of them for instance; by default the masks.
         alpha: the generator's architecture, held.
         point: where stage III, if it follows, finds the gradient in the kernels and its graph.
         forward: how networks are called, but for the passes that stage III differentiates again.
@@ -93,15 +95,17 @@ def generator_step(
     Returns:
         ``generator_loss`` and ``discriminator_loss``, detached scalars, and the ``synthetic`` images.
     """
+    given = masks if given is None else given
     with frozen((alpha or {}).values()):
         if point is None:
-            fake = forward(generator, masks)
+            fake = forward(generator, given)
         else:
             # kappa(theta, alpha), and G as a function of it
             reduced = reduce_all(point.blocks, dict(generator.named_parameters()), alpha or {})
             point.kernels = detached(reduced, requires_grad=True)
+            point.given["real"] = given
             with SecondOrder():
-                fake = draw(generator, masks, point.kernels)
+                fake = draw(generator, given, point.kernels)
         observe(IterationEvents.FORWARD_COMPLETED, synthetic=fake.detach())
 
         # psi <- psi - grad_psi L_D(theta, psi)
@@ -210,7 +214,7 @@ def architecture_step(
     adversarial: Adversarial,
     loss_function: Callable[[Tensor, Tensor], Tensor],
     *,
-    real: tuple[Tensor, Tensor],
+    real: tuple[Tensor, ...],
     fitted: tuple[Tensor, Tensor],
     synthetic: tuple[Tensor, Tensor],
     search: tuple[Tensor, Tensor],

@@ -26,6 +26,7 @@ from genseg_monai.data.resident import ResidentLoader
 from genseg_monai.data.splits import search_split
 from genseg_monai.engines.acceleration import Acceleration
 from genseg_monai.engines.communication import Communication
+from genseg_monai.engines.conditions import Conditions, Synthesis
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.iterations import iterate
 from genseg_monai.engines.players import Players
@@ -34,7 +35,7 @@ from genseg_monai.engines.settings import LoopSettings
 from genseg_monai.engines.shard_draws import by_shard
 from genseg_monai.engines.stages import Adversarial, Observer
 from genseg_monai.errors import UserError
-from genseg_monai.transforms import WarpRanges, apply_warp, draw_warp
+from genseg_monai.transforms import WarpRanges
 
 __all__ = ["GenSegTrainer"]
 
@@ -126,7 +127,11 @@ class GenSegTrainer(Trainer):
         )
         self.network, self.optimizer = network, optimizer
         self.loss_function, self.adversarial_loss = loss_function, adversarial_loss
-        self.warp_ranges, self.augment = warp_ranges or WarpRanges(), augment
+        self.augment = augment
+        self.conditions = Conditions(self.settings.synthesis, warp_ranges or WarpRanges(), augment)
+        if generator.scene != (self.conditions.synthesis is Synthesis.SCENES):
+            wanted = Synthesis.SCENES if generator.scene else Synthesis.MASKS
+            raise UserError("synthesis", f"wanted {wanted}, as the generator draws, got {self.settings.synthesis}")
         self.inferer = inferer or SimpleInferer()
         self.random = torch.Generator().manual_seed(seed)  # a draw on a GPU would be waited for
         self.classes = int(generator.in_channels)
@@ -273,19 +278,19 @@ class GenSegTrainer(Trainer):
         """Return one-hot masks ``B K H W [D]`` of class indices ``B 1 H W [D]``."""
         return one_hot(labels.long(), self.classes, dtype=self.loader.cases.dtype, dim=1)
 
-    def synthesise(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def synthesise(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Return synthetic images ``B C H W [D]`` and their masks ``B K H W [D]``; no gradient passes."""
         if self.pairs is not None:
             batch = self.pairs.draw()
             return batch[Keys.IMAGE], self.to_masks(batch[Keys.LABEL])
-        warped = self.warp(masks)
+        given, wanted = self.synthetic_conditions(images, masks)
         with torch.no_grad():
-            return self.acceleration.forward(self.generator, warped), warped
+            return self.acceleration.forward(self.generator, given), wanted
 
-    def warp(self, masks: Tensor) -> Tensor:
-        """Return A(M): the masks under fresh random affine maps, ``B K H W [D]``."""
+    def real_conditions(self, images: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
+        """Return stage I's images, masks and what the generator is to draw them from, see `Conditions.of_real`."""
+        return by_shard(self.conditions.of_real, (images, masks), self.random, self.loader)
 
-        def warp(masks: Tensor, random: torch.Generator) -> tuple[Tensor]:
-            return (apply_warp(masks, draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, random)),)
-
-        return by_shard(warp, (masks,), self.random, self.loader)[0]
+    def synthetic_conditions(self, images: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
+        """Return what the generator is given, and the masks A(M) it is to show, see `Conditions.of_synthetic`."""
+        return by_shard(self.conditions.of_synthetic, (images, masks), self.random, self.loader)

@@ -45,8 +45,9 @@ class SamplePanel:
         masks = engine.to_masks(labels)
         kept = engine.random.get_state()
         with torch.no_grad():
-            warped = engine.warp(masks)
-            drawn = [engine.generator(masks), warped, engine.generator(warped)]
+            images, masks, given = engine.conditions.of_real(images, masks, engine.random)
+            other, wanted = engine.conditions.of_synthetic(images, masks, engine.random)
+            drawn = [engine.generator(given), wanted, engine.generator(other)]
         engine.random.set_state(kept)
         titles = ["real", "mask", "synthetic", "warped mask", "synthetic of it"]
         draw_panel([images, masks, *drawn], titles, self.folder / f"panel_{engine.phase}.png")

@@ -33,6 +33,7 @@ class GeneratorShape:
         image_size: ``H W [D]``.
         base_width: channels after the first cell.
         activation: of the cells, as MONAI names it.
+        scene: it draws into the holes of real images.
 
     Example:
         >>> GeneratorShape(2, in_channels=2, out_channels=1, image_size=(32, 32), base_width=8).activation
@@ -45,6 +46,7 @@ class GeneratorShape:
     image_size: tuple[int, ...]
     base_width: int = 32
     activation: str = "silu"
+    scene: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -59,6 +61,7 @@ class GeneratorShape:
             self.image_size,
             base_width=self.base_width,
             activation=self.activation,
+            scene=self.scene,
         )
 
 

@@ -15,10 +15,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from genseg_monai._atomic import whole_file
+from genseg_monai.engines.conditions import Conditions
+from genseg_monai.engines.conditions import Synthesis as Scenes
 from genseg_monai.errors import UserError
+from genseg_monai.transforms.batch_augment import warp_images
 from genseg_monai.transforms.mask_warp import WarpRanges, apply_warp, draw_warp
+from genseg_monai.transforms.scene import hole_of, make_scene
 
 __all__ = ["Synthesis"]
+
+_KEPT = 64  # images that objects are put into
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +33,14 @@ class Synthesis:
     """Write synthetic pairs: ``images/STEM.png`` and ``masks/STEM.png``, or ``.nii.gz`` in 3D.
 
     The pairs have the working size of the bundle. The first image of a mask shows the mask as it is, the further ones
-    show it warped. Masks are written with the label values of the data the bundle was trained on, so that the pairs
+    show it warped; a generator of scenes makes the object part of its own image first, then of images that came before.
+    Masks are written with the label values of the data the bundle was trained on, so that the pairs
     can be put beside them; images have 8 bits in 2D and are float in [0, 1] in 3D.
 
     Args:
-        generator: one-hot masks ``B K H W [D]`` -> images ``B C H W [D]`` in [0, 1].
-        loader: batches of one mask, ``label`` ``1 1 H W [D]`` class indices, with ``case``.
+        generator: one-hot masks ``B K H W [D]``, or scenes of them -> images ``B C H W [D]`` in [0, 1].
+        loader: batches of one mask, ``label`` ``1 1 H W [D]`` class indices, with ``case``; for scenes with the
+            ``image`` ``1 C H W [D]`` in [0, 1].
         label_values: raw value -> class index, of the plan.
         output_dir: where ``images`` and ``masks`` go.
         count: images a mask.
@@ -41,7 +49,7 @@ class Synthesis:
         device: where the generator lies.
 
     Raises:
-        UserError: `count` is not above 0.
+        UserError: `count` is not above 0, or a generator of scenes is given no images.
     """
 
     def __init__(
@@ -60,7 +68,9 @@ class Synthesis:
             raise UserError("count", f"wanted 1 image a mask or more, got {count}")
         self.generator, self.loader, self.count, self.device = generator, loader, count, device
         self.output_dir = Path(output_dir)
-        self.warp_ranges = warp_ranges or WarpRanges()
+        self.scene = bool(getattr(generator, "scene", False))
+        self.conditions = Conditions(Scenes.SCENES if self.scene else Scenes.MASKS, warp_ranges or WarpRanges())
+        self.seen: list[tuple[Tensor, Tensor]] = []
         self.random = torch.Generator().manual_seed(seed)
         # the first raw value of each class stands for it
         first = {int(index): int(value) for value, index in reversed(list(label_values.items()))}
@@ -81,18 +91,39 @@ class Synthesis:
         for batch in self.loader:
             label, case = batch["label"], str(batch["case"][0])
             masks = one_hot(torch.as_tensor(label).to(self.device), num_classes=len(self.values)).float()
+            image = self._image(batch, case)
             for i in range(self.count):
                 stem = case if self.count == 1 else f"{case}_{i:0{len(str(self.count - 1))}d}"
-                self._write_pair(stem, masks if i == 0 else self._warped(masks), _affine(label))
+                given, wanted = self._as_it_is(masks, image) if i == 0 else self._moved(masks, image)
+                self._write_pair(stem, given, wanted, _affine(label))
         return self.written
 
-    def _warped(self, masks: Tensor) -> Tensor:
-        warp = draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, self.random)
-        return apply_warp(masks, warp.to(masks.device))
+    def _image(self, batch: Mapping[str, Any], case: str) -> Tensor | None:
+        """Return the image that belongs to a mask, where scenes are made."""
+        if not self.scene:
+            return None
+        if "image" not in batch:
+            problem = "wanted its image too, since this generator draws objects into real images; give --images"
+            raise UserError(case, problem)
+        return torch.as_tensor(batch["image"]).to(self.device).float()
+
+    def _as_it_is(self, masks: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor]:
+        if image is None:
+            return masks, masks
+        self.seen = [*self.seen[1 - _KEPT :], (image, masks)]
+        return make_scene(masks, image, hole_of(masks), image), masks
+
+    def _moved(self, masks: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor]:
+        if image is None:
+            return self.conditions.of_synthetic(masks, masks, self.random)
+        chosen = int(torch.randint(len(self.seen), (1,), generator=self.random))
+        warp = draw_warp(self.conditions.warp_ranges, len(masks), masks.ndim - 2, self.random)
+        moved = warp_images(image, warp), apply_warp(masks, warp)
+        return self.conditions.scene(*self.seen[chosen], *moved, self.random)
 
     @torch.inference_mode()
-    def _write_pair(self, stem: str, masks: Tensor, affine: np.ndarray) -> None:
-        image = self.generator(masks)[0].clamp(0, 1).cpu().numpy()
+    def _write_pair(self, stem: str, given: Tensor, masks: Tensor, affine: np.ndarray) -> None:
+        image = self.generator(given)[0].clamp(0, 1).cpu().numpy()
         indices = masks[0].argmax(0).cpu().numpy()
         raw = self.values[indices]
         ending = ".png" if indices.ndim == 2 else ".nii.gz"

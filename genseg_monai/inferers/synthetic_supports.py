@@ -64,7 +64,10 @@ def synthetic_supports(
         parser.update({
             "bundle_root": str(generator), "output_dir": folder, "count": count, "seed": seed, "device": str(device),
         })  # fmt: skip
-        parser["dataset"]["data"] = [{"label": case["label"], "case": f"support_{i}"} for i, case in enumerate(cases)]
+        parser["image_dir"] = "of each case"  # so that images are read where the generator draws into them
+        parser["dataset"]["data"] = [
+            {"label": case["label"], "image": case["image"], "case": f"support_{i}"} for i, case in enumerate(cases)
+        ]
         synthesis, loader = (parser.get_parsed_content(name) for name in ("synthesis", "dataloader"))
         synthesis.run()
         if loader.failures:

@@ -19,6 +19,7 @@ from genseg_monai.networks.candidates import SearchSpace, candidates, make_candi
 from genseg_monai.networks.cell_layout import CellLayout, check_sides, generator_depth
 from genseg_monai.networks.genotype import Genotype
 from genseg_monai.networks.mixed_conv import MixedConv
+from genseg_monai.transforms.scene import composed
 
 __all__ = ["DiscreteGenerator", "SearchableGenerator", "generator_depth"]
 
@@ -44,12 +45,13 @@ class SearchableGenerator(nn.Module):
         norm: norm of the cells, as MONAI names it; neither the outermost cells nor 1 x 1 outputs have one.
         activation: activation of the cells, as MONAI names it. "silu" is smooth; ``("leakyrelu",
             {"negative_slope": 0.2})`` is that of pix2pix.
+        scene: draw into the holes of real images, see `genseg_monai.transforms.scene`.
 
     Raises:
         UserError: a size, depth or search space that does not fit.
 
     Shape:
-        One-hot or soft masks `B K H W [D]` to images `B C H W [D]` in [0, 1].
+        One-hot or soft masks `B K H W [D]`, or scenes `B K+C+1 H W [D]`, to images `B C H W [D]` in [0, 1].
 
     Example:
         >>> generator = SearchableGenerator(2, in_channels=2, out_channels=3, image_size=(32, 32), base_width=4)
@@ -71,11 +73,12 @@ class SearchableGenerator(nn.Module):
         space: SearchSpace | str = SearchSpace.PAPER,
         norm: str | tuple = _NORM,
         activation: str | tuple = SMOOTH,
+        scene: bool = False,
     ) -> None:
         super().__init__()
         self._layout = CellLayout(
             spatial_dims,
-            in_channels,
+            in_channels + scene * (out_channels + 1),
             out_channels,
             tuple(image_size),
             base_width=base_width,
@@ -89,7 +92,7 @@ class SearchableGenerator(nn.Module):
             )
         )
         self.space = SearchSpace(space)
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels, self.out_channels, self.scene = in_channels, out_channels, scene
 
     @property
     def depth(self) -> int:
@@ -147,12 +150,13 @@ class SearchableGenerator(nn.Module):
         result = DiscreteGenerator(
             genotype,
             layout.spatial_dims,
-            layout.in_channels,
-            layout.out_channels,
+            self.in_channels,
+            self.out_channels,
             layout.image_size,
             base_width=layout.base_width,
             norm=layout.norm,
             activation=layout.activation,
+            scene=self.scene,
         )
         state = {name: value for name, value in self.state_dict().items() if ".norm." in name}
         for name, mixture in self.mixtures().items():
@@ -168,7 +172,7 @@ class SearchableGenerator(nn.Module):
         """Draw images for masks.
 
         Args:
-            masks: `B K H W [D]`.
+            masks: `B K H W [D]`, or scenes.
             kernels: what `collapsed` returned, for masks of ``image_size``; by default the kernels are collapsed anew.
         """
         check_sides(list(masks.shape), self.depth)
@@ -187,7 +191,7 @@ class SearchableGenerator(nn.Module):
         skips.pop()
         for i, cell in enumerate(self.decoder):
             x = run(f"decoder.{i}", cell, torch.cat([x, skips.pop()], dim=1) if i else x)
-        return x
+        return composed(x, masks) if self.scene else x
 
 
 class DiscreteGenerator(nn.Module):
@@ -202,12 +206,13 @@ class DiscreteGenerator(nn.Module):
         base_width: channels after the first cell.
         norm: norm of the cells, as MONAI names it.
         activation: activation of the cells, as MONAI names it.
+        scene: draw into the holes of real images.
 
     Raises:
         UserError: an image size that does not fit the genotype's depth.
 
     Shape:
-        One-hot or soft masks `B K H W [D]` to images `B C H W [D]` in [0, 1].
+        One-hot or soft masks `B K H W [D]`, or scenes `B K+C+1 H W [D]`, to images `B C H W [D]` in [0, 1].
 
     Example:
         >>> genotype = Genotype("wide", encoder=("conv_4", "pool_1"), decoder=("conv_8", "resize_3"))
@@ -227,11 +232,12 @@ class DiscreteGenerator(nn.Module):
         base_width: int = 32,
         norm: str | tuple = _NORM,
         activation: str | tuple = SMOOTH,
+        scene: bool = False,
     ) -> None:
         super().__init__()
         layout = CellLayout(
             spatial_dims,
-            in_channels,
+            in_channels + scene * (out_channels + 1),
             out_channels,
             tuple(image_size),
             base_width=base_width,
@@ -240,7 +246,7 @@ class DiscreteGenerator(nn.Module):
             activation=activation,
         )
         self.depth = genotype.depth
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels, self.out_channels, self.scene = in_channels, out_channels, scene
 
         def make_conv(cell: str, inputs: int, outputs: int, transposed: bool, bias: bool) -> nn.Module:
             side, _, index = cell.partition(".")
@@ -263,4 +269,6 @@ class DiscreteGenerator(nn.Module):
             if i > 0:
                 x = torch.cat([x, skips.pop()], dim=1)
             x = cell(x)
+        if self.scene:
+            x = composed(x, masks)
         return x

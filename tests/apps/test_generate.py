@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from genseg_monai.__main__ import main
+from genseg_monai.apps.workflow import open_workflow
 from genseg_monai.data.cases import data_folder, find_cases
+from genseg_monai.data.read import CaseReader
+from genseg_monai.transforms.scene import hole_of
 from tests.bundle.tiny import PLAN_2D, PLAN_3D, make_bundle
 
 
@@ -67,6 +73,35 @@ def test_colour(masks: Path, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "b", PLAN_2D | {"in_channels": 3}, generator=True)
     assert _generate(bundle, masks, tmp_path / "out") == 0
     assert _read(tmp_path / "out" / "images" / "case_000.png").shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("plan", [PLAN_2D, PLAN_3D])
+def test_objects_are_drawn_into_images(
+    tmp_path: Path, plan: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first pair of a case is its own image but for the object."""
+    bundle = make_bundle(tmp_path / "b", plan, generator=True, scene=True)
+    data = data_folder(f"phantom://{plan['spatial_dims']}d?cases=3&size=32")
+    images, masks = (data / name for name in (("images", "masks") if plan is PLAN_2D else ("imagesTr", "labelsTr")))
+    assert _generate(bundle, masks, tmp_path / "none") == 2
+    assert "case_000: wanted its image too, since this generator draws objects" in capsys.readouterr().err
+    assert _generate(bundle, masks, tmp_path / "out", "--images", str(images), "--count", "2") == 0
+    cases = find_cases(tmp_path / "out")
+    assert [case["case"] for case in cases] == [f"case_{i:03d}_{j}" for i in range(3) for j in range(2)]
+    preprocessed = open_workflow(
+        bundle, "generate", dataset_dir=str(masks), image_dir=str(images), output_dir=str(tmp_path), device="cpu"
+    ).parser.get_parsed_content("dataset")
+    for i, item in enumerate(preprocessed):
+        mask = torch.nn.functional.one_hot(item["label"].long()[0], len(plan["classes"])).movedim(-1, 0)[None].float()
+        outside = ~hole_of(mask)[0].bool().expand_as(item["image"])
+        drawn, _ = CaseReader().get_data(CaseReader().read(cases[2 * i]["image"]))
+        drawn = torch.tensor(drawn).float() / (255 if plan is PLAN_2D else 1)
+        assert (drawn.reshape(item["image"].shape)[outside] - item["image"][outside]).abs().max() < 0.01
+    wrong = tmp_path / "one"
+    wrong.mkdir()
+    shutil.copy(sorted(images.iterdir())[0], wrong)
+    assert _generate(bundle, masks, tmp_path / "more", "--images", str(wrong)) == 2
+    assert "wanted an image for every mask, 2 have none, the first is case_001" in capsys.readouterr().err
 
 
 def test_volumes(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ PLAN_3D = PLAN_2D | {
 }
 
 
-def make_bundle(out: Path, plan: dict[str, Any] | None = None, *, generator: bool = False) -> Path:
-    """Write a bundle folder to `out`; `generator` adds one with a depth of 2."""
+def make_bundle(out: Path, plan: dict[str, Any] | None = None, *, generator: bool = False, scene: bool = False) -> Path:
+    """Write a bundle folder to `out`; `generator` adds one with a depth of 2, of scenes if `scene`."""
     plan = plan or PLAN_2D
     copy_bundle(SHIPPED, out)
     for name in ("inference", "evaluate", "generate"):
@@ -59,6 +59,8 @@ def make_bundle(out: Path, plan: dict[str, Any] | None = None, *, generator: boo
     torch.save(network.state_dict(), out / "models" / "model.pt")
     if generator:
         genotype = Genotype("paper", encoder=("conv_4", "conv_6"), decoder=("conv_4", "conv_8"))
-        shape = GeneratorShape(plan["spatial_dims"], classes, plan["in_channels"], tuple(plan["size"]), base_width=2)
+        shape = GeneratorShape(
+            plan["spatial_dims"], classes, plan["in_channels"], tuple(plan["size"]), base_width=2, scene=scene
+        )
         save_generator(out / "models" / "generator", shape.build(genotype), genotype, shape)
     return out

@@ -85,6 +85,20 @@ def test_the_search_costs_what_its_outer_steps_cost(monkeypatch, every, due):
     assert found.total(trainer.schedule, cpu=True) == pytest.approx(found.total(trainer.schedule) / 2)
 
 
+@pytest.mark.parametrize(("after", "any_length", "due"), [(3, False, True), (20, False, False), (20, True, True)])
+def test_stage_three_is_rehearsed_where_the_search_lasts_until_it_or_may_come_to(monkeypatch, after, any_length, due):
+    settings = LoopSettings(SEARCH_ALONE, (), outer_every=4, outer_after=after)
+    asked: list[int] = []
+
+    def timed(trainer: Any, phase: Phase, step: int, repeats: int) -> Cost:
+        asked.append(step)
+        return Cost(1.0, 1.0)
+
+    monkeypatch.setattr(estimate, "_timed", timed)
+    measure(make_trainer(settings=settings, max_epochs=5), any_length=any_length)
+    assert asked == [-1, after][: 1 + due]
+
+
 def test_the_least_of_some_iterations_counts(monkeypatch):
     """One of them may have been interrupted by other work."""
     now = iter([0.0, 9.0, 9.0, 10.0, 10.0, 15.0, 15.0, 17.0])

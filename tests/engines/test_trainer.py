@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from monai.handlers import CheckpointSaver, MeanDice, StatsHandler, ValidationHa
 from monai.transforms import AsDiscreted
 
 from genseg_monai.engines import GenSegTrainer, LoopSettings, Phase, Shares, StageEvents
+from genseg_monai.errors import UserError
+from genseg_monai.networks import SearchableGenerator
+from tests.engines import tiny
 from tests.engines.tiny import EPOCHS, LENGTH, SHARES, differing, frozen_state, make_trainer
 
 MONAI_ORDER = [
@@ -191,3 +195,27 @@ def test_poisoned_validation_cases_reach_nothing():
     with_it, without = run(validated=True), run(validated=False)
     del with_it["random_all"], without["random_all"]  # the loader of the validation draws a seed
     assert differing(with_it, without) == []
+
+
+@pytest.mark.parametrize(("synthesis", "scene"), [("scenes", False), ("masks", True)])
+def test_scenes_go_with_a_generator_of_scenes(monkeypatch, synthesis, scene):
+    other = lambda *sizes, **settings: SearchableGenerator(*sizes, **settings | {"scene": scene})  # noqa: E731
+    monkeypatch.setattr(tiny, "SearchableGenerator", other)
+    with pytest.raises(UserError, match=f"synthesis: wanted {'scenes' if scene else 'masks'}, .* got {synthesis}"):
+        make_trainer(settings=LoopSettings(synthesis=synthesis))
+
+
+def test_a_run_on_scenes_goes_through_every_phase_and_fits_on_real_images_with_other_objects():
+    trainer = make_trainer(settings=LoopSettings(SHARES, outer_every=1, outer_after=1, synthesis="scenes"))
+    images = trainer.loader.cases.images
+    alpha = {name: value.detach().clone() for name, value in trainer.generator.arch_parameters().items()}
+    searched = trainer.generator
+    trainer.run()
+    assert all((value != alpha[name]).any() for name, value in searched.arch_parameters().items())
+    assert trainer.generator.scene
+    masks = trainer.to_masks(trainer.loader.cases.labels)
+    trainer.conditions = replace(trainer.conditions, augment=None)
+    made, wanted = trainer.synthesise(images, masks)
+    same = (made == images).flatten(1).float().mean(1)
+    assert ((same > 0.05) & (same < 0.95)).all(), "all of an image but its hole"
+    assert (wanted != masks).any()

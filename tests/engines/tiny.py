@@ -81,7 +81,9 @@ def make_trainer(
     cases.images, cases.labels = cases.images.to(device, dtype), cases.labels.to(device)
     size = tuple(cases.images.shape[2:])
     network = make_network(dims, kind).to(device, dtype)
-    generator = SearchableGenerator(dims, 2, 1, size, base_width=2, depth=2).to(device, dtype)
+    settings = settings or LoopSettings(SHARES, outer_every=1, outer_after=1)
+    scene = settings.synthesis == "scenes"
+    generator = SearchableGenerator(dims, 2, 1, size, base_width=2, depth=2, scene=scene).to(device, dtype)
     discriminator = PatchDiscriminator(dims, 1, 2, width=4, layers=1).to(device, dtype)
     weights = list(generator.weight_parameters().values())
     descend = partial(torch.optim.SGD, fused=fused)
@@ -99,7 +101,7 @@ def make_trainer(
         discriminator_optimizer=adam(discriminator.parameters(), 1e-3),
         arch_optimizer=adam(generator.arch_parameters().values(), 1e-2),
         adversarial_loss=AdversarialLoss(),
-        settings=settings or LoopSettings(SHARES, outer_every=1, outer_after=1),
+        settings=settings,
         **given,
     )
 

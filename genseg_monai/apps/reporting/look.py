@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genseg_monai.apps.reporting.opened import Opened, spread
 from genseg_monai.apps.reporting.pictures import data_uri, mask_tile, outlined, plane, tile
 from genseg_monai.apps.reporting.sources import CaseResult, arm_title
+from genseg_monai.engines.conditions import Conditions, Synthesis
 from genseg_monai.inferers.generator_files import load_generator
 from genseg_monai.metrics.calibration import Calibration, calibrate, sample_voxels
 from genseg_monai.metrics.synthetic import (
@@ -22,7 +23,6 @@ from genseg_monai.metrics.synthetic import (
     obedience,
     thumbnails,
 )
-from genseg_monai.transforms import WarpRanges, apply_warp, draw_warp
 
 __all__ = ["CaseLook", "SyntheticLook", "Tested", "look_at_calibration", "look_at_cases", "look_at_synthetic"]
 
@@ -90,6 +90,7 @@ class SyntheticLook:
         trained: kind of masks -> share whose nearest real image is a training image; empty without other images.
         chance: what that share would be by chance.
         spread: mean distance between two images: ``real``, ``synthetic``, ``one mask`` (drawn twice from one mask).
+        scenes: whether only the objects are drawn, into real images.
     """
 
     panel: list[list[str]]
@@ -100,6 +101,7 @@ class SyntheticLook:
     trained: dict[str, float]
     chance: float
     spread: dict[str, float]
+    scenes: bool = False
 
 
 _AS_DRAWN, _MOVED = "training masks", "moved and bent masks"
@@ -116,15 +118,16 @@ def look_at_synthetic(opened: Opened, judge: tuple[str, nn.Module] | None = None
     cases = [opened.cases("train")[i] for i in spread(len(opened.cases("train")), _MOST)]
     images, masks = opened.load(cases)
     generator = load_generator(opened.run.root / "models" / "generator", opened.device)
-    ranges: WarpRanges = opened.part("warp_ranges")
+    conditions = Conditions(Synthesis.SCENES if generator.scene else Synthesis.MASKS, opened.part("warp_ranges"))
     random = torch.Generator().manual_seed(0)
-    warped = apply_warp(masks, draw_warp(ranges, len(masks), masks.ndim - 2, random).to(opened.device, masks.dtype))
-    drawn = {_AS_DRAWN: opened.call(generator, masks), _MOVED: opened.call(generator, warped)}
+    _, _, own = conditions.of_real(images, masks, random)
+    moved, warped = conditions.of_synthetic(images, masks, random)
+    drawn = {_AS_DRAWN: opened.call(generator, own), _MOVED: opened.call(generator, moved)}
     name, network = judge or _judge(opened)
     test_images, test_masks = opened.load(_spread_cases(opened.cases("score")))
     groups = [str(case.get("group") or case.get("case") or i) for i, case in enumerate(cases)]
     small = thumbnails(images)
-    twice = opened.call(generator, masks[:1]), opened.call(generator, masks[:1])
+    twice = opened.call(generator, own[:1]), opened.call(generator, own[:1])
     given = {_AS_DRAWN: masks, _MOVED: warped}
     return SyntheticLook(
         _panel([images, masks, drawn[_AS_DRAWN], warped, drawn[_MOVED]], rows),
@@ -141,6 +144,7 @@ def look_at_synthetic(opened: Opened, judge: tuple[str, nn.Module] | None = None
             "synthetic": diversity(thumbnails(drawn[_MOVED])),
             "one mask": diversity(thumbnails(torch.cat(twice))),
         },
+        generator.scene,
     )
 
 

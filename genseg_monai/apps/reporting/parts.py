@@ -119,6 +119,8 @@ def synthetic(look: SyntheticLook | None) -> list[Any]:
             "how often the nearest real image is a training image and not a held-out one: copies push it far above "
             "chance. Images made from a training mask may come close to its own image: they were trained to."
         )
+        if look.scenes:
+            about += " These images are real ones but for the objects drawn into them: they are copies by design."
         rows = [
             [kind, f"{m.ratio:.2f}", f"{m.closer:.0%}", f"{look.trained[kind]:.0%} ({look.chance:.0%})"]
             for kind, m in look.copies.items()

@@ -1,0 +1,135 @@
+"""What the generator is given, to draw a real image again and to draw one that nobody has taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from genseg_monai.errors import UserError
+from genseg_monai.transforms import IntensityRanges, WarpRanges, apply_warp, draw_warp
+from genseg_monai.transforms.batch_augment import warp_images
+from genseg_monai.transforms.intensity import apply_intensity, draw_intensity
+from genseg_monai.transforms.scene import hole_of, make_scene, moved_onto
+
+__all__ = ["Conditions", "Synthesis"]
+
+Augment = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
+
+
+class Synthesis(StrEnum):
+    """How a synthetic pair comes about."""
+
+    MASKS = "masks"
+    """A whole image from a warped mask: the method of the paper."""
+    SCENES = "scenes"
+    """The object of one case, moved and bent, made part of the real image of another, where that has its own."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Turn real pairs into what the generator is given.
+
+    Args:
+        synthesis: how synthetic pairs come about.
+        warp_ranges: A(M), how far masks are warped.
+        augment: (images, masks, random generator) -> (images, masks): of the real images that scenes are made of.
+        tone: how far the look of an object may be from that of the image around it, while blending them is learnt.
+        blank: how often it is left to the generator altogether, in [0, 1].
+        margin: voxels by which a hole is wider than what was or is to be there.
+
+    Raises:
+        UserError: for an unknown synthesis, a margin below 0, or a probability that is none.
+
+    Example:
+        >>> masks = torch.eye(2)[torch.randint(2, (3, 16, 16))].movedim(-1, 1)
+        >>> images, random = torch.rand(3, 1, 16, 16), torch.Generator().manual_seed(0)
+        >>> given, wanted = Conditions("scenes").of_synthetic(images, masks, random)
+        >>> given.shape, wanted.shape
+        (torch.Size([3, 4, 16, 16]), torch.Size([3, 2, 16, 16]))
+    """
+
+    synthesis: Synthesis | str = Synthesis.MASKS
+    warp_ranges: WarpRanges = field(default_factory=WarpRanges)
+    augment: Augment | None = None
+    tone: IntensityRanges = field(default_factory=IntensityRanges)
+    blank: float = 0.3
+    margin: int = 2
+
+    def __post_init__(self) -> None:
+        if self.synthesis not in list(Synthesis):
+            raise UserError("synthesis", f"wanted {' or '.join(Synthesis)}, got '{self.synthesis}'")
+        if self.margin < 0:
+            raise UserError("margin", f"wanted 0 voxels or more, got {self.margin}")
+        if not 0 <= self.blank <= 1:
+            raise UserError("blank", f"wanted a probability in [0, 1], got {self.blank}")
+        object.__setattr__(self, "synthesis", Synthesis(self.synthesis))
+
+    def of_real(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what stage I is given to draw real images again.
+
+        Args:
+            images: B C H W [D] in [0, 1].
+            masks: B K H W [D], one-hot.
+            random: where every number comes from.
+
+        Returns:
+            images and masks, augmented where they become scenes, and the generator's input.
+        """
+        if self.synthesis is Synthesis.MASKS:
+            return images, masks, masks
+        images, masks = self._augmented(images, masks, random)
+        # holes where an object is, and where none is: plain background has to be learnt too
+        _, decoys = self._others(images, masks, random)
+        objects = apply_intensity(images, draw_intensity(self.tone, len(images), random))
+        shown = torch.rand(len(images), generator=random, device=random.device).to(images.device) >= self.blank
+        objects = objects * shown.reshape(-1, *[1] * (images.ndim - 1))
+        return images, masks, make_scene(masks, images, self._hole(masks, decoys), objects)
+
+    def of_synthetic(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the generator's input for a synthetic batch, and the masks B K H W [D] it is to show.
+
+        Args:
+            images: B C H W [D] in [0, 1].
+            masks: B K H W [D], one-hot.
+            random: where every number comes from.
+        """
+        if self.synthesis is Synthesis.MASKS:
+            warped = self._warped(masks, random)
+            return warped, warped
+        others = self._others(images, masks, random)
+        return self.scene(*self._augmented(images, masks, random), *others, random)
+
+    def scene(
+        self, images: Tensor, masks: Tensor, objects: Tensor, wanted: Tensor, random: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the scenes that put objects where images have their own, and the masks B K H W [D] they are to show.
+
+        Args:
+            images: B C H W [D] in [0, 1].
+            masks: B K H W [D], of the images.
+            objects: B C H W [D], images of the objects.
+            wanted: B K H W [D], masks of the objects.
+            random: where every number comes from.
+        """
+        decoys = self._warped(masks, random)
+        objects, wanted = moved_onto(objects, wanted, masks)
+        return make_scene(wanted, images, self._hole(masks, wanted, decoys), objects), wanted
+
+    def _augmented(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        return (images, masks) if self.augment is None else self.augment(images, masks, random)
+
+    def _warped(self, masks: Tensor, random: torch.Generator) -> Tensor:
+        return apply_warp(masks, draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, random))
+
+    def _others(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return the pairs of other cases of the batch, moved and bent."""
+        order = torch.randperm(len(masks), generator=random, device=random.device).to(masks.device)
+        warp = draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, random)
+        return warp_images(images[order], warp), apply_warp(masks[order], warp)
+
+    def _hole(self, *masks: Tensor) -> Tensor:
+        return torch.stack([hole_of(mask, self.margin) for mask in masks]).amax(0)
