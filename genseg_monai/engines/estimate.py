@@ -27,8 +27,8 @@ _OVERHEAD = 1.1
 """Share of validation and saving on top of the steps themselves."""
 _NEVER_DUE = -1
 """Number of an iteration that no step of stage III follows."""
-_ENDS = 4.0
-"""Seconds that packages, pictures and final scores take in any run."""
+_ENDS = 2.5
+"""CPU seconds that packages, pictures and final scores take in a short run (benchmarks/forecast.py, 32 and 64 px)."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,24 @@ class Cost(NamedTuple):
     cpu: float
 
 
-def measure(trainer: GenSegTrainer, repeats: int = 3) -> Estimate:
+def measure(trainer: GenSegTrainer, repeats: int = 3, *, any_length: bool = False) -> Estimate:
     """Rehearse each phase of ``trainer`` and put everything back to the bit.
 
     Args:
         trainer: not started yet.
         repeats: timed iterations a phase, after one that is not timed; the one that took least counts.
+        any_length: whether the run may still be made longer: stage III is then rehearsed even if the search, as it is
+            planned, ends before its first step, which costs memory that such a run does not need.
     """
     with tempfile.TemporaryFile() as kept:
         # the state goes to a file: a copy in memory would count as memory of the run
         torch.save(take_state(trainer), kept)
-        return _rehearse(trainer, repeats, kept)
+        return _rehearse(trainer, repeats, kept, any_length)
 
 
-def _rehearse(trainer: GenSegTrainer, repeats: int, kept: IO[bytes]) -> Estimate:
+def _rehearse(trainer: GenSegTrainer, repeats: int, kept: IO[bytes], any_length: bool) -> Estimate:
+    first = trainer.settings.outer_after
+    outer_due = trainer.settings.outer_due(first) and (any_length or first < trainer.schedule.steps[Phase.SEARCH])
     players = copy.copy(trainer.players)
     trainer.rehearsing, trainer.players.trained = True, {}
     device = trainer.state.device
@@ -91,8 +95,8 @@ def _rehearse(trainer: GenSegTrainer, repeats: int, kept: IO[bytes]) -> Estimate
         for phase in (phase for phase, steps in trainer.schedule.steps.items() if steps):
             trainer.enter(phase)
             costs[phase] = _timed(trainer, phase, _NEVER_DUE, repeats)
-            if phase is Phase.SEARCH and trainer.settings.outer_due(trainer.settings.outer_after):
-                due = _timed(trainer, phase, trainer.settings.outer_after, repeats)
+            if phase is Phase.SEARCH and outer_due:
+                due = _timed(trainer, phase, first, repeats)
                 outer = Cost(*(max(0.0, a - b) for a, b in zip(due, costs[phase], strict=True)))
     finally:
         peak = _peak(device)

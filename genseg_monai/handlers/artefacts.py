@@ -116,7 +116,7 @@ class Forecast:
         """Measure before the first iteration."""
         if not self.wanted or engine.state.iteration > 0:
             return
-        estimate = engine.communication.gather(measure(engine))[0]
+        estimate = engine.communication.gather(measure(engine, any_length=self.seconds is not None))[0]
         if self.seconds is not None:
             engine.set_epochs(epochs_within(estimate, engine, self.seconds))
         costs = ", ".join(
