@@ -15,7 +15,7 @@ from genseg_monai.transforms.batch_augment import warp_images
 from genseg_monai.transforms.intensity import apply_intensity, draw_intensity
 from genseg_monai.transforms.scene import hole_of, make_scene, moved_onto
 
-__all__ = ["Conditions", "Synthesis"]
+__all__ = ["Conditions", "Place", "Synthesis"]
 
 Augment = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
@@ -26,7 +26,16 @@ class Synthesis(StrEnum):
     MASKS = "masks"
     """A whole image from a warped mask: the method of the paper."""
     SCENES = "scenes"
-    """The object of one case, moved and bent, made part of the real image of another, where that has its own."""
+    """The object of one case, moved and bent, made part of the real image of another, whose own object goes."""
+
+
+class Place(StrEnum):
+    """Where in a scene the object goes."""
+
+    OWN = "own"
+    """Where the image has its own: a wound belongs on the foot."""
+    ANYWHERE = "anywhere"
+    """Where the warp leaves it: a polyp may be everywhere."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +49,10 @@ class Conditions:
         tone: how far the look of an object may be from that of the image around it, while blending them is learnt.
         blank: how often it is left to the generator altogether, in [0, 1].
         margin: voxels by which a hole is wider than what was or is to be there.
+        place: where in a scene the object goes.
 
     Raises:
-        UserError: for an unknown synthesis, a margin below 0, or a probability that is none.
+        UserError: for an unknown synthesis or place, a margin below 0, or a probability that is none.
 
     Example:
         >>> masks = torch.eye(2)[torch.randint(2, (3, 16, 16))].movedim(-1, 1)
@@ -58,15 +68,19 @@ class Conditions:
     tone: IntensityRanges = field(default_factory=IntensityRanges)
     blank: float = 0.3
     margin: int = 2
+    place: Place | str = Place.OWN
 
     def __post_init__(self) -> None:
         if self.synthesis not in list(Synthesis):
             raise UserError("synthesis", f"wanted {' or '.join(Synthesis)}, got '{self.synthesis}'")
+        if self.place not in list(Place):
+            raise UserError("place", f"wanted {' or '.join(Place)}, got '{self.place}'")
         if self.margin < 0:
             raise UserError("margin", f"wanted 0 voxels or more, got {self.margin}")
         if not 0 <= self.blank <= 1:
             raise UserError("blank", f"wanted a probability in [0, 1], got {self.blank}")
         object.__setattr__(self, "synthesis", Synthesis(self.synthesis))
+        object.__setattr__(self, "place", Place(self.place))
 
     def of_real(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return what stage I is given to draw real images again.
@@ -116,7 +130,8 @@ class Conditions:
             random: where every number comes from.
         """
         decoys = self._warped(masks, random)
-        objects, wanted = moved_onto(objects, wanted, masks)
+        if self.place is Place.OWN:
+            objects, wanted = moved_onto(objects, wanted, masks)
         return make_scene(wanted, images, self._hole(masks, wanted, decoys), objects), wanted
 
     def _augmented(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:

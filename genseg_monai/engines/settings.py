@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from genseg_monai.engines.conditions import Synthesis
+from genseg_monai.engines.conditions import Place, Synthesis
 from genseg_monai.engines.schedule import Shares
 from genseg_monai.errors import UserError
 from genseg_monai.multilevel import EPSILON, Estimator
@@ -28,6 +28,7 @@ class LoopSettings:
         search_batch: cases a batch of stage III.
         augment_real: whether GenSeg's own real pairs are augmented as those of the baseline ``augment``.
         synthesis: how synthetic pairs come about, see `Synthesis`.
+        place: where in a scene the object goes, see `Place`.
         synthetic: whether the final fit sees synthetic pairs at all; without them its batches are real pairs alone.
 
     Raises:
@@ -49,6 +50,7 @@ class LoopSettings:
     search_batch: int = 4
     augment_real: bool = True
     synthesis: Synthesis | str = Synthesis.MASKS
+    place: Place | str = Place.OWN
     synthetic: bool = True
 
     def __post_init__(self) -> None:

@@ -128,7 +128,9 @@ class GenSegTrainer(Trainer):
         self.network, self.optimizer = network, optimizer
         self.loss_function, self.adversarial_loss = loss_function, adversarial_loss
         self.augment = augment
-        self.conditions = Conditions(self.settings.synthesis, warp_ranges or WarpRanges(), augment)
+        self.conditions = Conditions(
+            self.settings.synthesis, warp_ranges or WarpRanges(), augment, place=self.settings.place
+        )
         if generator.scene != (self.conditions.synthesis is Synthesis.SCENES):
             wanted = Synthesis.SCENES if generator.scene else Synthesis.MASKS
             raise UserError("synthesis", f"wanted {wanted}, as the generator draws, got {self.settings.synthesis}")

@@ -79,6 +79,16 @@ def test_a_synthetic_scene_shows_the_object_of_another_case_where_its_own_was(pa
     assert (scenes[:, -2:-1][drawn.unsqueeze(1) > 0.5] > 0).all(), "the object as it looked"
 
 
+def test_an_object_may_stay_where_it_comes_from(pairs: tuple[Tensor, Tensor]) -> None:
+    images, masks = pairs
+    scenes, wanted = Conditions("scenes", STILL, place="anywhere").of_synthetic(images, masks, seeded(3))
+    sources = [next(i for i in range(4) if torch.allclose(mask, masks[i], atol=1e-4)) for mask in wanted]
+    assert sources != list(range(4)), "of other cases, unmoved"
+    for i, source in enumerate(sources):
+        shown = masks[source, 1:].sum(0).bool()
+        assert torch.allclose(scenes[i, -2][shown], images[source, 0][shown], atol=1e-4)
+
+
 def test_what_is_around_is_augmented(pairs: tuple[Tensor, Tensor]) -> None:
     images, masks = pairs
     darker = Conditions("scenes", STILL, augment=lambda images, masks, random: (images / 2, masks))
@@ -101,5 +111,7 @@ def test_wrong_settings() -> None:
         Conditions("images")
     with pytest.raises(UserError, match=r"blank: wanted a probability in \[0, 1\], got 2"):
         Conditions("scenes", blank=2)
+    with pytest.raises(UserError, match="place: wanted own or anywhere, got 'here'"):
+        Conditions("scenes", place="here")
     with pytest.raises(UserError, match="margin: wanted 0 voxels or more, got -1"):
         Conditions("scenes", margin=-1)

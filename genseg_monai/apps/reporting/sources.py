@@ -20,6 +20,7 @@ ARMS = {
     "plain": "Plain",
     "separate": "Separate generator",
     "no_search": "No search",
+    "scenes": "GenSeg, scenes",
     "incontext": "UniverSeg, in context",
     "nnunet_style": "nnU-Net style",
     "wgan": "WGAN",

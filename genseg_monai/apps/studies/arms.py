@@ -93,7 +93,7 @@ def steps_of(arm: Arm, updates: int, shares: Mapping[str, float], epoch: int) ->
     fine_tune = round(updates * shares["fine_tune"] / fitted)
     warm_up = round(updates * shares["warm_up"] / fitted)
     warm_up += -(warm_up + fine_tune) % epoch
-    if arm in (Arm.GENSEG, Arm.NO_SEARCH):
+    if arm in (Arm.GENSEG, Arm.SCENES, Arm.NO_SEARCH):
         return Steps(warm_up, search, fine_tune, updates - search)
     drawn = warm_up + search + fine_tune
     if arm is Arm.SEPARATE:
@@ -155,6 +155,8 @@ def arm_overrides(cell: Cell, config: Mapping[str, Any], *, epoch: int, factor: 
         changes["pair_steps"] = steps.pairs
     if cell.arm is Arm.NO_SEARCH:
         changes["outer_every"] = 0
+    if cell.arm is Arm.SCENES:
+        changes["synthesis"] = "scenes"
     if cell.arm is Arm.NNUNET_STYLE:
         shares["decay"] = "poly"
         mirror = {"mirror": 0.0} if ranges.get("flip") == 0 else {}

@@ -35,6 +35,8 @@ class Arm(StrEnum):
     """GenSeg's three phases with alpha left uniform; the derived generator has the first candidate everywhere."""
     GENSEG = "genseg"
     """GenSeg: three stages, the architecture searched, derived, fine-tuned; the final fit on real and synthetic."""
+    SCENES = "scenes"
+    """GenSeg whose synthetic pairs are scenes: objects made part of the real images of other cases."""
     NNUNET_STYLE = "nnunet_style"
     """DynUNet with deep supervision, nnU-Net's augmentation list, SGD with Nesterov momentum, poly decay."""
     INCONTEXT = "incontext"
