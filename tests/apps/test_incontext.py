@@ -105,9 +105,12 @@ def test_scores_are_those_of_the_masks_written(
     assert lines[2].startswith(f"foreground  {np.mean(expected):.3f} [")
 
 
-def test_a_generator_enlarges_the_supports(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("scene", [False, True])
+def test_a_generator_enlarges_the_supports(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scene: bool
+) -> None:
     root = splits(pictures(tmp_path / "d"), train=["c0", "c1", "c2"], test=["c4"])
-    bundle = make_bundle(tmp_path / "b", PLAN_2D, generator=True)
+    bundle = make_bundle(tmp_path / "b", PLAN_2D, generator=True, scene=scene)
     more = ("--score", "--generator", str(bundle), "--synthetic", "4", "--support-size", "20")
     words = ["incontext", "--support", str(root), "--input", str(root), "--output", str(tmp_path / "out"), *more]
     assert main([*words, "--weights", str(weights), "--ensemble", "1", "--size", "48", "--device", "cpu"]) == 0
