@@ -87,7 +87,7 @@ def write_bundle(
             if name in held:
                 write_block(path, name, value)
         if held.get("network_def", {}).get("name") == "@segmenter":
-            write_block(path, "network_def", _segmenter(held["network_def"], config["network_def"]))
+            write_block(path, "network_def", _segmenter(held["network_def"], config.get("network_def", {})))
     describe(target / "configs" / "metadata.json", plan)
 
 
