@@ -51,8 +51,8 @@ def study(
     Arms: plain, augment (the bar), rotate, flip, translate, combine, wgan, separate, no_search, genseg, scenes,
     nnunet_style, incontext. Every cell is a bundle in OUT/cells; run the same command again and it goes on where it
     stopped, with more arms, seeds or sizes if they are given. On several GPUs one process runs on each; --jobs 4 runs
-    four at a time, on the CPU or on GPUs that have room. Results: OUT/summary.json, summary.csv, scores.csv. Any further
-    --ID VALUE is an override of train.yaml for all arms alike.
+    four at a time, on the CPU or on GPUs that have room. Results: OUT/summary.json, summary.csv, scores.csv. Further
+    --ID VALUE are overrides of train.yaml for all arms alike.
 
     Args:
         data: the data set, in any layout the training reads
