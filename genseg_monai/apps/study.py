@@ -14,7 +14,7 @@ from genseg_monai.apps.studies.length import settle
 from genseg_monai.apps.studies.progress import StudyProgress
 from genseg_monai.apps.studies.settings import StudySettings, read_config
 from genseg_monai.apps.studies.words import arm, factor, listed, segmenter, whole
-from genseg_monai.apps.train import check_ids, config_files
+from genseg_monai.apps.train import check_ids, config_files, spelt
 from genseg_monai.errors import UserError
 
 __all__ = ["study"]
@@ -99,7 +99,7 @@ def study(
         test=listed("--test", test, str) if test else (),
         preset=preset,
         rates=listed("--rates", rates, factor),
-        overrides=dict(overrides),
+        overrides=spelt(overrides),
         weights=weights,
         rate_size=1,
     )

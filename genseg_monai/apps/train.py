@@ -14,10 +14,11 @@ import yaml
 from genseg_monai.apps.workflow import checked_device, quiet, shipped_bundle, shipped_presets
 from genseg_monai.errors import UserError
 
-__all__ = ["check_ids", "config_files", "train"]
+__all__ = ["check_ids", "config_files", "spelt", "train"]
 
 _RUN_ID = "training"
 _EPISODIC = "universeg"
+_PYTHON = {"true": "True", "false": "False", "null": "None", "none": "None"}
 """How the names of presets begin that train UniverSeg on episodes; they need no data."""
 
 
@@ -63,7 +64,7 @@ def train(
     if device is not None:
         given["device"] = checked_device(device)
     check_ids(configs, overrides)
-    given |= overrides
+    given |= spelt(overrides)
     sys.stderr.write(command_line(configs, given) + "\n")
     _run(configs, given)
 
@@ -146,6 +147,19 @@ def check_ids(configs: list[Path], overrides: dict[str, str]) -> None:
             near = difflib.get_close_matches(top, sorted(known), n=1)
             advice = f"did you mean --{near[0]}?" if near else f"see the ids of {configs[0]}"
             raise UserError(f"--{name}", f"wanted a flag of `train` or an id of its config, found neither; {advice}")
+
+
+def spelt(overrides: dict[str, str]) -> dict[str, str]:
+    """Spell switches as MONAI's command line reads them: to it `false`, as in the config files, is a text, thus true.
+
+    Args:
+        overrides: ids and their values.
+
+    Example:
+        >>> spelt({"compile": "true", "fused": "null", "segmenter": "unet"})
+        {'compile': 'True', 'fused': 'None', 'segmenter': 'unet'}
+    """
+    return {name: _PYTHON.get(value.lower(), value) for name, value in overrides.items()}
 
 
 def _near(path: Path) -> Path:

@@ -102,6 +102,9 @@ def test_it_prints_the_command_it_runs(started, capsys, tmp_path, repository, mo
         ("$2 * 3", "$2 * 3"),
         ("@classes", "@classes"),
         ("None", None),
+        ("false", False),
+        ("true", True),
+        ("null", None),
     ],
 )
 def test_overrides_are_read_as_monai_reads_them(started, tmp_path, typed, read):
