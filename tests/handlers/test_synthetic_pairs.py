@@ -22,8 +22,8 @@ def trainer(folder: Path, seen: list[torch.Tensor] | None = None, stop: int = 0)
     WassersteinPairs(folder, steps=2, count=6, width=2).attach(made)
     taken = made.synthesise
 
-    def watch(masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        images, drawn = taken(masks)
+    def watch(*pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        images, drawn = taken(*pairs)
         if seen is not None:
             seen.append(images)
         return images, drawn
