@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +16,12 @@ from genseg_monai.transforms.batch_augment import warp_images
 from genseg_monai.transforms.intensity import apply_intensity, draw_intensity
 from genseg_monai.transforms.scene import hole_of, make_scene, moved_onto
 
-__all__ = ["Conditions", "Place", "Synthesis"]
+__all__ = ["Conditions", "PairKind", "Place", "kind_of"]
 
 Augment = Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
 
-class Synthesis(StrEnum):
+class PairKind(StrEnum):
     """How a synthetic pair comes about."""
 
     MASKS = "masks"
@@ -36,6 +37,11 @@ class Place(StrEnum):
     """Where the image has its own: a wound belongs on the foot."""
     ANYWHERE = "anywhere"
     """Where the warp leaves it: a polyp may be everywhere."""
+
+
+def kind_of(generator: Any) -> PairKind:
+    """Return the kind of pairs a generator draws."""
+    return PairKind.SCENES if generator.scene else PairKind.MASKS
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Conditions:
         (torch.Size([3, 4, 16, 16]), torch.Size([3, 2, 16, 16]))
     """
 
-    synthesis: Synthesis | str = Synthesis.MASKS
+    synthesis: PairKind | str = PairKind.MASKS
     warp_ranges: WarpRanges = field(default_factory=WarpRanges)
     augment: Augment | None = None
     tone: IntensityRanges = field(default_factory=IntensityRanges)
@@ -71,15 +77,15 @@ class Conditions:
     place: Place | str = Place.OWN
 
     def __post_init__(self) -> None:
-        if self.synthesis not in list(Synthesis):
-            raise UserError("synthesis", f"wanted {' or '.join(Synthesis)}, got '{self.synthesis}'")
+        if self.synthesis not in list(PairKind):
+            raise UserError("synthesis", f"wanted {' or '.join(PairKind)}, got '{self.synthesis}'")
         if self.place not in list(Place):
             raise UserError("place", f"wanted {' or '.join(Place)}, got '{self.place}'")
         if self.margin < 0:
             raise UserError("margin", f"wanted 0 voxels or more, got {self.margin}")
         if not 0 <= self.blank <= 1:
             raise UserError("blank", f"wanted a probability in [0, 1], got {self.blank}")
-        object.__setattr__(self, "synthesis", Synthesis(self.synthesis))
+        object.__setattr__(self, "synthesis", PairKind(self.synthesis))
         object.__setattr__(self, "place", Place(self.place))
 
     def of_real(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,7 +99,7 @@ class Conditions:
         Returns:
             images and masks, augmented where they become scenes, and the generator's input.
         """
-        if self.synthesis is Synthesis.MASKS:
+        if self.synthesis is PairKind.MASKS:
             return images, masks, masks
         images, masks = self._augmented(images, masks, random)
         # holes where an object is, and where none is: plain background has to be learnt too
@@ -111,7 +117,7 @@ class Conditions:
             masks: B K H W [D], one-hot.
             random: where every number comes from.
         """
-        if self.synthesis is Synthesis.MASKS:
+        if self.synthesis is PairKind.MASKS:
             warped = self._warped(masks, random)
             return warped, warped
         others = self._others(images, masks, random)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from genseg_monai.engines.conditions import Place, Synthesis
+from genseg_monai.engines.conditions import PairKind, Place
 from genseg_monai.engines.schedule import Shares
 from genseg_monai.errors import UserError
 from genseg_monai.multilevel import EPSILON, Estimator
@@ -27,7 +27,7 @@ class LoopSettings:
         search_fraction: part of the training cases that stage III keeps for itself during the search.
         search_batch: cases a batch of stage III.
         augment_real: whether GenSeg's own real pairs are augmented as those of the baseline ``augment``.
-        synthesis: how synthetic pairs come about, see `Synthesis`.
+        synthesis: how synthetic pairs come about, see `PairKind`.
         place: where in a scene the object goes, see `Place`.
         synthetic: whether the final fit sees synthetic pairs at all; without them its batches are real pairs alone.
 
@@ -49,7 +49,7 @@ class LoopSettings:
     search_fraction: float = 0.25
     search_batch: int = 4
     augment_real: bool = True
-    synthesis: Synthesis | str = Synthesis.MASKS
+    synthesis: PairKind | str = PairKind.MASKS
     place: Place | str = Place.OWN
     synthetic: bool = True
 

@@ -26,7 +26,7 @@ from genseg_monai.data.resident import ResidentLoader
 from genseg_monai.data.splits import search_split
 from genseg_monai.engines.acceleration import Acceleration
 from genseg_monai.engines.communication import Communication
-from genseg_monai.engines.conditions import Conditions, Synthesis
+from genseg_monai.engines.conditions import Conditions, kind_of
 from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.iterations import iterate
 from genseg_monai.engines.players import Players
@@ -131,9 +131,10 @@ class GenSegTrainer(Trainer):
         self.conditions = Conditions(
             self.settings.synthesis, warp_ranges or WarpRanges(), augment, place=self.settings.place
         )
-        if generator.scene != (self.conditions.synthesis is Synthesis.SCENES):
-            wanted = Synthesis.SCENES if generator.scene else Synthesis.MASKS
-            raise UserError("synthesis", f"wanted {wanted}, as the generator draws, got {self.settings.synthesis}")
+        if kind_of(generator) is not self.conditions.synthesis:
+            raise UserError(
+                "synthesis", f"wanted {kind_of(generator)}, as the generator draws, got {self.settings.synthesis}"
+            )
         self.inferer = inferer or SimpleInferer()
         self.random = torch.Generator().manual_seed(seed)  # a draw on a GPU would be waited for
         self.classes = int(generator.in_channels)

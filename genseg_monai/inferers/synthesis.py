@@ -15,8 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from genseg_monai._atomic import whole_file
-from genseg_monai.engines.conditions import Conditions
-from genseg_monai.engines.conditions import Synthesis as Scenes
+from genseg_monai.engines.conditions import Conditions, PairKind, Place, kind_of
 from genseg_monai.errors import UserError
 from genseg_monai.transforms.batch_augment import warp_images
 from genseg_monai.transforms.mask_warp import WarpRanges, apply_warp, draw_warp
@@ -45,6 +44,7 @@ class Synthesis:
         output_dir: where ``images`` and ``masks`` go.
         count: images a mask.
         warp_ranges: how far a mask is warped.
+        place: where in a scene the object goes.
         seed: of the warps.
         device: where the generator lies.
 
@@ -61,6 +61,7 @@ class Synthesis:
         output_dir: str | Path,
         count: int = 1,
         warp_ranges: WarpRanges | None = None,
+        place: Place | str = Place.OWN,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -68,8 +69,7 @@ class Synthesis:
             raise UserError("count", f"wanted 1 image a mask or more, got {count}")
         self.generator, self.loader, self.count, self.device = generator, loader, count, device
         self.output_dir = Path(output_dir)
-        self.scene = bool(getattr(generator, "scene", False))
-        self.conditions = Conditions(Scenes.SCENES if self.scene else Scenes.MASKS, warp_ranges or WarpRanges())
+        self.conditions = Conditions(kind_of(generator), warp_ranges or WarpRanges(), place=place)
         self.seen: list[tuple[Tensor, Tensor]] = []
         self.random = torch.Generator().manual_seed(seed)
         # the first raw value of each class stands for it
@@ -100,7 +100,7 @@ class Synthesis:
 
     def _image(self, batch: Mapping[str, Any], case: str) -> Tensor | None:
         """Return the image that belongs to a mask, where scenes are made."""
-        if not self.scene:
+        if self.conditions.synthesis is PairKind.MASKS:
             return None
         if "image" not in batch:
             problem = "wanted its image too, since this generator draws objects into real images; give --images"

@@ -51,6 +51,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "narrow"
     hook = sys.excepthook
     settings = {"network_def#features": [4, 4, 8, 8, 16, 4], "final_scores": False, "baselines": []}
+    settings |= {"synthesis": "scenes", "place": "anywhere"}
     run(SHIPPED, dataset_dir=DATA_2D, output_dir=str(folder), **settings)
     sys.excepthook = hook
     return folder
@@ -220,6 +221,13 @@ def test_other_settings_of_the_segmenter_are_kept(narrow, tmp_path, config):
     weights = torch.load(narrow / "models" / "model.pt", weights_only=True)
     assert started.network_def.state_dict().keys() == weights.keys()
     assert max(len(value) for value in weights.values()) == 16
+
+
+def test_scenes_are_made_as_they_were_in_the_training(narrow):
+    started = ConfigWorkflow(str(narrow / "configs" / "generate.yaml"), workflow_type="infer", logging_file=False)
+    started.initialize()
+    conditions = started.parser.get_parsed_content("synthesis").conditions
+    assert (conditions.synthesis, conditions.place) == ("scenes", "anywhere")
 
 
 def test_its_own_config_trains_again(out, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genseg_monai.engines.conditions import Conditions, Synthesis
+from genseg_monai.engines.conditions import Conditions, PairKind
 from genseg_monai.errors import UserError
 from genseg_monai.transforms import BatchAugment, IntensityRanges, WarpRanges, apply_warp, draw_warp
 from genseg_monai.transforms.scene import hole_of, scene_masks
@@ -98,8 +98,8 @@ def test_what_is_around_is_augmented(pairs: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(scenes[:, -2:-1] * (1 - hole), images / 2 * (1 - hole))
 
 
-@pytest.mark.parametrize("synthesis", list(Synthesis))
-def test_a_seed_decides(pairs: tuple[Tensor, Tensor], synthesis: Synthesis) -> None:
+@pytest.mark.parametrize("synthesis", list(PairKind))
+def test_a_seed_decides(pairs: tuple[Tensor, Tensor], synthesis: PairKind) -> None:
     conditions = Conditions(synthesis, WarpRanges(), BatchAugment())
     first, again, other = (conditions.of_synthetic(*pairs, seeded(seed))[0] for seed in (1, 1, 2))
     assert torch.equal(first, again)

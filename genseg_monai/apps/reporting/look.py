@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genseg_monai.apps.reporting.opened import Opened, spread
 from genseg_monai.apps.reporting.pictures import data_uri, mask_tile, outlined, plane, tile
 from genseg_monai.apps.reporting.sources import CaseResult, arm_title
-from genseg_monai.engines.conditions import Conditions, Synthesis
+from genseg_monai.engines.conditions import Conditions, Place, kind_of
 from genseg_monai.inferers.generator_files import load_generator
 from genseg_monai.metrics.calibration import Calibration, calibrate, sample_voxels
 from genseg_monai.metrics.synthetic import (
@@ -118,7 +118,8 @@ def look_at_synthetic(opened: Opened, judge: tuple[str, nn.Module] | None = None
     cases = [opened.cases("train")[i] for i in spread(len(opened.cases("train")), _MOST)]
     images, masks = opened.load(cases)
     generator = load_generator(opened.run.root / "models" / "generator", opened.device)
-    conditions = Conditions(Synthesis.SCENES if generator.scene else Synthesis.MASKS, opened.part("warp_ranges"))
+    place = opened.parser.get("place", Place.OWN)
+    conditions = Conditions(kind_of(generator), opened.part("warp_ranges"), place=place)
     random = torch.Generator().manual_seed(0)
     _, _, own = conditions.of_real(images, masks, random)
     moved, warped = conditions.of_synthetic(images, masks, random)
