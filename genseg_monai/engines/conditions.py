@@ -147,7 +147,7 @@ class Conditions:
         return apply_warp(masks, draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, random))
 
     def _others(self, images: Tensor, masks: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the pairs of other cases of the batch, moved and bent."""
+        """Return the pairs of the batch in another order, in which one may keep its place, moved and bent."""
         order = torch.randperm(len(masks), generator=random, device=random.device).to(masks.device)
         warp = draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, random)
         return warp_images(images[order], warp), apply_warp(masks[order], warp)
