@@ -72,7 +72,7 @@ def predict(size: tuple[int, ...], window: int) -> dict[str, float]:
         for i, plane in enumerate(stored):
             plane[:] = np.random.default_rng(i).integers(-1000, 1000, plane.shape)
         nibabel.Nifti1Image(stored, np.eye(4)).to_filename(path)
-        del stored
+        del stored, plane  # both hold the file in memory
         workflow = ConfigWorkflow(
             str(shipped_bundle() / "configs" / "inference.yaml"),
             workflow_type="infer",

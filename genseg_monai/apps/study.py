@@ -39,6 +39,7 @@ def study(
     rates: str = "0.3,1,3",
     preset: str | None = None,
     weights: str | None = None,
+    ensemble: int = 8,
     device: str | None = None,
     dry_run: bool = False,
     executor: str = "local",
@@ -67,6 +68,7 @@ def study(
         rates: factors on each arm's learning rate, of which the validation cases choose one; 1 chooses nothing
         preset: name of a file in configs/
         weights: file of UniverSeg's weights for the arm incontext
+        ensemble: passes that the arm incontext averages; 1 is fastest
         device: cpu, cuda or cuda:N; all GPUs if not given
         dry_run: print the cells and what they will take, and run nothing
         executor: local, or slurm: jobs of a cluster with a GPU each (needs submitit, OUT on a shared disk, --updates)
@@ -102,7 +104,10 @@ def study(
         overrides=spelt(overrides),
         weights=weights,
         rate_size=1,
+        ensemble=ensemble,
     )
+    if ensemble < 1:
+        raise UserError("--ensemble", f"wanted 1 or more, got {ensemble}")
     everyone, scored = study_cases(settings)
     chosen = settings.sizes if sizes else (len(everyone),)
     if max(chosen) > len(everyone):

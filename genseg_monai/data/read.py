@@ -101,7 +101,8 @@ class CaseReader(ImageReader):
             MetaKeys.ORIGINAL_CHANNEL_DIM: 0,
             **extra,
         }
-        return array, meta
+        # PyTorch takes neither the other byte order nor memory it may not write to
+        return array.astype(array.dtype.newbyteorder("="), copy=not array.flags.writeable), meta
 
     def _read_file(self, path: Path) -> tuple[_Array, _Array, dict[str, Any]]:
         """Return array C H W [D], affine 4 x 4 and what else is known."""

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from monai.data import MetaTensor
 from monai.data.utils import list_data_collate
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -52,9 +54,7 @@ class TolerantLoader:
             for i in range(count):
                 case = self._read(i, bar)
                 if case is not None:
-                    batch = list_data_collate([case])  # a copy: what it was made of need not wait for the network
-                    del case
-                    yield batch
+                    yield _batch_of_one(case)
                 bar.update()
 
     def _read(self, i: int, bar: tqdm[Any]) -> dict[str, Any] | None:
@@ -78,3 +78,12 @@ class TolerantLoader:
         if self.failures:
             count = len(self.dataset)  # type: ignore[arg-type]
             raise RunFailed(self.description, f"{len(self.failures)} of {count} inputs failed, each told above")
+
+
+def _batch_of_one(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the batch that MONAI makes of one case, on the case's own memory: a stack holds a large volume twice."""
+    large = {key: value for key, value in case.items() if isinstance(value, Tensor) and value.ndim}
+    batch: dict[str, Any] = list_data_collate([{**case, **{key: value[..., :0] for key, value in large.items()}}])
+    for key, value in large.items():
+        batch[key].data = (value.as_tensor() if isinstance(value, MetaTensor) else value)[None]
+    return batch

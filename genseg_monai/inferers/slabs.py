@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor
@@ -123,6 +124,8 @@ def segment_in_slabs(
     Raises:
         ValueError: the image has other axes than the window, or the network more than 256 classes.
     """
+    if isinstance(images, MetaTensor):  # whose items are copies
+        images = images.as_tensor()
     native = images.shape[2:]
     if len(native) != len(roi_size):
         raise ValueError(f"wanted images of {len(roi_size)} axes, as the windows have, got {tuple(images.shape)}")

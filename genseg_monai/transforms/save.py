@@ -174,7 +174,7 @@ def _on_grid(given: Any, source: str, meta: Mapping[str, Any]) -> np.ndarray:
 def _indices(values: np.ndarray, source: str) -> np.ndarray:
     """Return a mask 1 H W [D] as H W [D], uint8."""
     with np.errstate(invalid="ignore"):  # what is no number becomes one, and is found by the next line
-        indices = values.astype(np.uint8)
+        indices = values.astype(np.uint8, copy=False)
     if not np.array_equal(indices, values):
         raise UserError(source, "wanted class indices 0 to 255, got other values; take the argmax first")
     return rearrange(indices, "1 ... -> ...")

@@ -270,6 +270,7 @@ def test_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ({"segmenters": "unet,vnet"}, "--segmenters: wanted any of unet, unet_small, .*, got 'unet,vnet'"),
         ({"budget": "5m"}, "--updates: wanted either --budget or --updates, got both"),
         ({"jobs": "0"}, "--jobs: wanted 1 or more, got 0"),
+        ({"ensemble": "0"}, "--ensemble: wanted 1 or more, got 0"),
         ({"budget": "soon", "updates": None}, "--budget: wanted a time such as"),
         ({"preset": "none"}, "--preset: wanted one of .*, got 'none'"),
         ({"batchsize": "2"}, "did you mean --batch_size"),

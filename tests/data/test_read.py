@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from monai.transforms import Compose, LoadImage, LoadImaged, Orientation
 from PIL import Image
 
@@ -112,6 +113,14 @@ def test_channels_in_files_and_in_the_fourth_axis(tmp_path: Path) -> None:
     volume(tmp_path / "moved.nii", b, np.diag([2.0, 2, 2, 1]))
     with pytest.raises(UserError, match="wanted the grid of the first channel, a.nii"):
         read(CaseReader(), [first, tmp_path / "moved.nii"])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "<i2", ">i2", ">f4", "uint16", "uint32", "float64"])
+def test_what_is_stored_becomes_a_tensor_of_the_same_values(tmp_path: Path, dtype: str) -> None:
+    array = (np.arange(24).reshape(2, 3, 4) * 9).astype(dtype)
+    load = LoadImage(reader=CaseReader(), dtype=None, image_only=True, ensure_channel_first=True)
+    np.testing.assert_array_equal(load(volume(tmp_path / "a.nii", array))[0], array.astype(float))
+    assert load(picture(tmp_path / "a.png", GREY)).dtype == torch.uint8
 
 
 def test_a_flat_volume_is_a_picture(tmp_path: Path) -> None:

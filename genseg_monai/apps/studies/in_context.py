@@ -38,7 +38,7 @@ def score_in_context(
 
     Args:
         folder: of the cell.
-        settings: of the study; ``weights`` is UniverSeg's file.
+        settings: of the study; ``weights`` is UniverSeg's file, ``ensemble`` its passes.
         cell: its seed decides the draws of supports.
         train: the supports.
         scored: cases by data set.
@@ -48,7 +48,7 @@ def score_in_context(
         UserError: there are no weights, or a label does not fit its image.
     """
     path = universeg_weights(settings.weights)
-    how = InContextSettings(seed=cell.seed)
+    how = InContextSettings(seed=cell.seed, ensemble=settings.ensemble)
     content = {"cell": asdict(cell), "overrides": {}, "supports": [case["case"] for case in train]}
     with whole_file(folder / "cell.json") as temporary:
         temporary.write_text(json.dumps(content | {"in_context": asdict(how)}, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from genseg_monai.errors import UserError
 __all__ = ["StudySettings", "data_name", "joined", "merged_overrides", "read_config", "read_study", "write_study"]
 
 _FILE = "study.json"
-_FIXED = ("data", "test", "preset", "rates", "overrides", "weights")
+_FIXED = ("data", "test", "preset", "rates", "overrides", "weights", "ensemble")
 """What cannot change once cells have run; more arms, seeds, sizes and segmenters may be asked for."""
 
 
@@ -40,6 +40,7 @@ class StudySettings:
         overrides: of ``train.yaml``, for all arms alike, as typed.
         weights: file of UniverSeg's weights, for the arm ``incontext``; its bundled ones if None.
         rate_size: training cases of the runs that choose learning rates; the largest size if 0.
+        ensemble: passes that the arm ``incontext`` averages.
 
     Example:
         >>> settings = StudySettings("data", (Arm.PLAIN,), (0, 1), (40,), ("unet_small",), updates=100, epoch=20)
@@ -60,6 +61,7 @@ class StudySettings:
     overrides: dict[str, str] = field(default_factory=dict)
     weights: str | None = None
     rate_size: int = 0
+    ensemble: int = 8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rate_size", self.rate_size or max(self.sizes))
@@ -143,7 +145,7 @@ def read_study(folder: Path) -> tuple[StudySettings, dict[str, Any]] | None:
     if not path.is_file():
         return None
     held = json.loads(path.read_text(encoding="utf-8"))
-    own = {name: held.pop(name) for name in StudySettings.__dataclass_fields__}
+    own = {name: held.pop(name) for name in StudySettings.__dataclass_fields__ if name in held}
     tuples = {name: tuple(value) for name, value in own.items() if isinstance(value, list)}
     return StudySettings(**own | tuples | {"arms": tuple(Arm(arm) for arm in own["arms"])}), held
 
