@@ -18,8 +18,8 @@ __all__ = ["check_ids", "config_files", "spelt", "train"]
 
 _RUN_ID = "training"
 _EPISODIC = "universeg"
-_PYTHON = {"true": "True", "false": "False", "null": "None", "none": "None"}
 """How the names of presets begin that train UniverSeg on episodes; they need no data."""
+_PYTHON = {"true": "True", "false": "False", "null": "None", "none": "None"}
 
 
 def train(
@@ -55,6 +55,7 @@ def train(
     Example:
         genseg train --data my_cases --out runs/mine --budget 30m
         genseg train --resume runs/mine
+        genseg train --preset universeg_synthetic --out runs/universeg
     """
     if resume is not None:
         configs, given = _continued(Path(resume), data, out, [preset, budget, seed])
@@ -106,8 +107,9 @@ def _continued(
         raise UserError(
             "--resume", "takes everything but --device from the run: leave --out, --preset, --budget, --seed out"
         )
-    dataset = data or str(json.loads(record.read_text(encoding="utf-8"))["dataset_dir"])
-    return [config], {"dataset_dir": dataset, "output_dir": str(run), "resume": "True"}
+    dataset = data or json.loads(record.read_text(encoding="utf-8"))["dataset_dir"]
+    given = {"output_dir": str(run), "resume": "True"}
+    return [config], given if dataset is None else {"dataset_dir": str(dataset), **given}
 
 
 def config_files(preset: str | None = None) -> list[Path]:

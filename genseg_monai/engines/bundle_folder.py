@@ -20,7 +20,14 @@ from genseg_monai._atomic import whole_file
 from genseg_monai.data.bundle_files import copy_bundle, describe, write_block
 from genseg_monai.engines.state import save_file
 
-__all__ = ["DATASET_PLACEHOLDER", "locate_bundle", "merged_config", "write_bundle", "write_initial_weights"]
+__all__ = [
+    "DATASET_PLACEHOLDER",
+    "locate_bundle",
+    "merged_config",
+    "write_bundle",
+    "write_initial_weights",
+    "write_training",
+]
 
 DATASET_PLACEHOLDER = "DATASET_DIR"
 """Stands for the data folder in the configs of a finished run, which hold no path of the machine that made them."""
@@ -74,11 +81,7 @@ def write_bundle(
     source, target = Path(source), Path(target)
     if source.resolve() != target.resolve():
         copy_bundle(source, target)
-        portable = {**config, "plan": dict(plan), "dataset_dir": DATASET_PLACEHOLDER, "output_dir": "@bundle_root"}
-        portable |= {"bundle_root": _LOCATE, "resume": False, "budget": None}
-        with whole_file(target / "configs" / "train.yaml") as temporary:
-            head = "# The training that made this bundle: all config files and overrides of the run, merged.\n"
-            temporary.write_text(head + yaml.safe_dump(portable, sort_keys=False, width=120), encoding="utf-8")
+        write_training(target, {**config, "plan": dict(plan), "dataset_dir": DATASET_PLACEHOLDER})
     for path in sorted((target / "configs").glob("*.yaml")):
         held = yaml.safe_load(path.read_text(encoding="utf-8"))
         if path.name == "train.yaml" or "plan" not in held:
@@ -89,6 +92,19 @@ def write_bundle(
         if held.get("network_def", {}).get("name") == "@segmenter":
             write_block(path, "network_def", _segmenter(held["network_def"], config.get("network_def", {})))
     describe(target / "configs" / "metadata.json", plan)
+
+
+def write_training(target: str | Path, config: Mapping[str, Any]) -> None:
+    """Write ``configs/train.yaml`` of a run, which `train --resume` goes on with.
+
+    Args:
+        target: the run's folder.
+        config: what `merged_config` returned for the training; where it ran and how it began are left out.
+    """
+    portable = {**config, "output_dir": "@bundle_root", "bundle_root": _LOCATE, "resume": False, "budget": None}
+    with whole_file(Path(target) / "configs" / "train.yaml") as temporary:
+        head = "# The training that left this: all config files and overrides of the run, merged.\n"
+        temporary.write_text(head + yaml.safe_dump(portable, sort_keys=False, width=120), encoding="utf-8")
 
 
 def _segmenter(held: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:

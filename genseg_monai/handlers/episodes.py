@@ -22,6 +22,7 @@ from torch import Tensor
 import genseg_monai
 from genseg_monai._atomic import whole_file
 from genseg_monai.data.synthetic_tasks import SyntheticSettings, draw_subjects, draw_task
+from genseg_monai.engines.bundle_folder import DATASET_PLACEHOLDER, write_training
 from genseg_monai.engines.episodic import load_episodic_state, take_episodic_state
 from genseg_monai.engines.estimate import parse_budget
 from genseg_monai.engines.state import save_file
@@ -181,19 +182,28 @@ class EpisodeHistory:
 class EpisodeWeights:
     """Write the averaged weights ``models/universeg/model.pt`` and, in ``run.json``, how they came about.
 
-    Both are written with every checkpoint, so that a run that is stopped leaves what it has learnt.
+    Both are written with every checkpoint, so that a run that is stopped leaves what it has learnt, and with
+    ``configs/train.yaml`` it can be resumed.
 
     Args:
         output_dir: the run's folder.
         seed: of the run.
         epochs: between two times.
-        facts: further entries of ``run.json``.
+        dataset_dir: the folder of tasks, where there is one.
+        config: the training's merged config.
     """
 
     def __init__(
-        self, output_dir: str | Path, *, seed: int, epochs: int = 10, facts: Mapping[str, Any] | None = None
+        self,
+        output_dir: str | Path,
+        *,
+        seed: int,
+        epochs: int = 10,
+        dataset_dir: str | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
-        self.root, self.seed, self.epochs, self.facts = Path(output_dir), seed, epochs, dict(facts or {})
+        self.root, self.seed, self.epochs, self.config = Path(output_dir), seed, epochs, dict(config or {})
+        self.dataset_dir = dataset_dir
         self._spent, self._clock = 0.0, 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -211,17 +221,25 @@ class EpisodeWeights:
         self._clock = time.perf_counter()
         if engine.state.iteration > 0 and self.record.exists():
             self._spent = float(json.loads(self.record.read_text(encoding="utf-8"))["seconds"])
+        # the length that a budget has become; the data stay where they are
+        held = {"max_epochs": engine.state.max_epochs, "dataset_dir": self.dataset_dir and DATASET_PLACEHOLDER}
+        write_training(self.root, {**self.config, **held})
+        self._describe(engine, finished=False)
 
     def _write(self, engine: Any, finished: bool) -> None:
         weights = {
             name: value.detach().cpu().contiguous() for name, value in engine.average.module.state_dict().items()
         }
         save_file(weights, self.root / "models" / "universeg" / "model.pt")
+        self._describe(engine, finished)
+
+    def _describe(self, engine: Any, finished: bool) -> None:
         versions = {name: metadata.version(name) for name in ("torch", "monai", "pytorch-ignite")}
         record = {
             "genseg": genseg_monai.__version__,
             "versions": {"python": platform.python_version(), **versions},
             "command": sys.argv,
+            "dataset_dir": self.dataset_dir,
             "seed": self.seed,
             "device": str(engine.state.device),
             "threads": torch.get_num_threads(),
@@ -232,7 +250,6 @@ class EpisodeWeights:
             "seconds": round(self._spent + time.perf_counter() - self._clock, 1),
             "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
             "finished": finished,
-            **self.facts,
         }
         with whole_file(self.record) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

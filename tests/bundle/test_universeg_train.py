@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 from monai.bundle import ConfigWorkflow
 
+from genseg_monai.__main__ import main
 from genseg_monai.data.task_builder import build_tasks
 from genseg_monai.engines.state import load_file
+from genseg_monai.handlers.checkpoint import Checkpointer
 from genseg_monai.networks.universeg import UniverSeg
 from tests.bundle.tiny import SHIPPED
 from tests.engines.tiny import differing
@@ -63,6 +66,30 @@ def test_it_resumes_to_the_bit(tmp_path: Path) -> None:
     assert differing(one, two) == []
     one, two = (load_file(tmp_path / name / "models" / "universeg" / "model.pt") for name in ("whole", "parts"))
     assert differing(one, two) == []
+
+
+def test_the_command_line_resumes_it_from_what_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--preset", "universeg_synthetic"]
+    for name, value in TINY.items():
+        words += [f"--{name}", str(value)]
+    assert main(["train", *words, "--out", str(tmp_path / "whole")]) == 0
+    save = Checkpointer.save
+
+    def save_and_stop(self: Checkpointer, engine: Any) -> None:
+        save(self, engine)
+        if engine.state.iteration == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpointer, "save", save_and_stop)
+    parts = tmp_path / "parts"
+    assert main(["train", *words, "--out", str(parts)]) == 130
+    assert not json.loads((parts / "run.json").read_text())["finished"]
+    assert str(tmp_path) not in (parts / "configs" / "train.yaml").read_text()
+    monkeypatch.setattr(Checkpointer, "save", save)
+    assert main(["train", "--resume", str(parts)]) == 0
+    one, two = (load_file(tmp_path / name / "models" / "universeg" / "model.pt") for name in ("whole", "parts"))
+    assert differing(one, two) == []
+    assert json.loads((parts / "run.json").read_text())["finished"]
 
 
 def test_it_trains_on_tasks_of_data_sets(tmp_path: Path) -> None:
