@@ -60,6 +60,8 @@ def synthetic_supports(
             generator, f"wanted a generator of {len(plan.classes)} classes in {plan.spatial_dims}D, as the supports, "
             f"got one of {len(drawn.classes)} in {drawn.spatial_dims}D; give another one"
         )  # fmt: skip
+    # masks come and go in the values of the supports, which need not be those of the training
+    parser["plan"]["label_values"] = dict(plan.label_values)
     with tempfile.TemporaryDirectory() as folder:
         parser.update({
             "bundle_root": str(generator), "output_dir": folder, "count": count, "seed": seed, "device": str(device),
