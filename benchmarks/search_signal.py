@@ -55,7 +55,8 @@ def start(arguments: argparse.Namespace, seed: int, folder: str) -> tuple[GenSeg
     begun = ConfigWorkflow(
         [str(path) for path in config_files(arguments.preset)], workflow_type="train", logging_file=False,
         dataset_dir=arguments.data, output_dir=f"{folder}/out", device="cpu", seed=seed, rehearse=False,
-        baselines=[], final_scores=False, outer_every=1, outer_after=0, **overrides,
+        baselines=[], final_scores=False, outer_every=1, outer_after=0, batch_size=arguments.batch,
+        search_batch=arguments.search_batch, **overrides,
     )  # fmt: skip
     begun.initialize()
     trainer = begun.parser.get_parsed_content("train#trainer")
@@ -161,12 +162,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--width", type=int, default=16, help="of the generator")
     parser.add_argument("--segmenter", default="unet_small")
+    parser.add_argument("--batch", type=int, default=4, help="of real pairs, and of synthetic ones")
+    parser.add_argument("--search-batch", type=int, default=4, help="cases of the search loss")
     parser.add_argument("--warm-up", type=int, default=200, help="iterations of stage I alone")
     parser.add_argument("--search", type=int, default=80, help="iterations of all stages before the state looked at")
     parser.add_argument("--draws", type=int, default=16, help="hypergradients of that state")
     parser.add_argument("--steps", type=int, default=60, help="iterations of each continuation")
     parser.add_argument("--every", type=int, default=4, help="iterations between two steps of alpha")
-    parser.add_argument("--repeats", type=int, default=3, help="continuations of each kind")
+    parser.add_argument("--repeats", type=int, default=3, help="continuations of each kind; 0 looks at the state alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     went: list[torch.Tensor] = []
@@ -194,7 +197,7 @@ def main() -> None:
                 ends[policy].append(losses(trainer, validation))
                 if policy == "hypergradient" and repeat == 0:
                     went.append(weights_of(trainer) - first)
-            for policy, values in ends.items():
+            for policy, values in ends.items() if arguments.repeats else ():
                 parts = []
                 for name, column in zip(("search", "validation"), zip(*values, strict=True), strict=True):
                     spread = statistics.stdev(column) if len(column) > 1 else 0.0
