@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from genseg_monai.pacs.records import is_uid
 
-__all__ = ["HEAD_BYTES", "Identity", "identify", "identify_file", "meta_of"]
+__all__ = ["HEAD_BYTES", "LONG_HEAD_BYTES", "Identity", "identify", "identify_file", "meta_of"]
 
 _IMPLICIT = "1.2.840.10008.1.2"
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -27,6 +27,7 @@ _UNDEFINED = 0xFFFFFFFF
 _MAX_STEPS = 20_000
 _MAX_DEPTH = 10_000
 HEAD_BYTES = 2**16
+LONG_HEAD_BYTES = 2**24  # a segmentation names every slice it was drawn on before its own study and series
 
 
 class _Order:

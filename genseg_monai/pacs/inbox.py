@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genseg_monai.pacs.faults import ArchiveError, NetFault
-from genseg_monai.pacs.identify import HEAD_BYTES, Identity, identify_file
+from genseg_monai.pacs.identify import LONG_HEAD_BYTES, Identity, identify_file
 from genseg_monai.pacs.records import InstanceRecord, SeriesRecord
 from genseg_monai.pacs.settings import Limits
 from genseg_monai.pacs.spool import hashed
@@ -157,7 +157,7 @@ class Inbox:
         identity = identify_file(head)
         if identity is None:  # a long header
             with partial.open("rb") as file:
-                identity = identify_file(file.read(256 * HEAD_BYTES))
+                identity = identify_file(file.read(LONG_HEAD_BYTES))
         name = self._admit(identity)
         if name is None:
             partial.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from genseg_monai.errors import UserError
 from genseg_monai.pacs.dicomweb import WebArchive
 from genseg_monai.pacs.faults import ArchiveError, NetFault, retrying
-from genseg_monai.pacs.identify import HEAD_BYTES, identify_file, meta_of
+from genseg_monai.pacs.identify import HEAD_BYTES, LONG_HEAD_BYTES, identify_file, meta_of
 from genseg_monai.pacs.settings import PacsSettings
 from genseg_monai.pacs.store import StoreLine, storing_by_hand
 from genseg_monai.pacs.wire import Line
@@ -66,7 +66,9 @@ def find_parcels(path: Path) -> list[Parcel]:
     for one in files:
         with one.open("rb") as file:
             head = file.read(HEAD_BYTES)
-        identity, (syntax, start) = identify_file(head), meta_of(head)
+            identity, (syntax, start) = identify_file(head), meta_of(head)
+            if identity is None and syntax:
+                identity = identify_file(head + file.read(LONG_HEAD_BYTES))
         if identity is not None:
             found.append(Parcel(one, identity.sop_class, syntax, identity.sop_instance, start))
         elif one == path or one.suffix.lower() == ".dcm":

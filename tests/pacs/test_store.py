@@ -62,6 +62,24 @@ def test_data_sets_arrive_byte_by_byte(study: Study, most: int) -> None:
     assert dict(got) == sent
 
 
+def test_a_segmentation_of_many_slices_is_sent(study: Study, tmp_path: Path) -> None:
+    """It names each slice before its own study and series: these stand behind the first 64 kB."""
+    assert study.seg is not None
+    segmentation = pydicom.dcmread(study.seg)
+    named = segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    for number in range(1000):
+        one = Dataset()
+        one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = (
+            named[0].ReferencedSOPClassUID,
+            f"2.25.{10**38 + number}",
+        )
+        named.append(one)
+    segmentation.save_as(tmp_path / "seg.dcm")
+    with _peer(16_382, lambda *_: 0) as (port, got):
+        assert push(tmp_path, settings_of(port)).sent == 1
+    assert [uid for uid, _ in got] == [segmentation.SOPInstanceUID]
+
+
 def test_a_warning_is_taken_and_a_failure_is_counted(study: Study) -> None:
     with _peer(16_382, lambda number, _: {2: 0xB000, 3: 0xA700}.get(number, 0)) as (port, _):
         done = push(study.folder, settings_of(port), associations=1)
