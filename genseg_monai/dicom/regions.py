@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from genseg_monai.dicom.fields import Fields
 from genseg_monai.dicom.geometry import LPS_TO_RAS
 from genseg_monai.dicom.series import Series
 
-__all__ = ["Region", "belongs", "voxels_of"]
+__all__ = ["Region", "belongs", "count_absent", "voxels_of"]
+
+_SERIES, _INSTANCE = 0x0020000E, 0x00081155
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,21 @@ def belongs(series: Series, frame_of_reference: str, instances: set[str]) -> boo
         return not instances.isdisjoint(series.sop_instances)
     known = series.uids.get("frame_of_reference", "")
     return bool(frame_of_reference) and frame_of_reference == known
+
+
+def count_absent(series: Series, entries: Iterable[Fields], images: int, instances: set[str]) -> int:
+    """Count the images that an object refers to and that its series lacks; what it lists of other series is left out.
+
+    Args:
+        series: the image series.
+        entries: what the object lists, an item a series, each with its SeriesInstanceUID.
+        images: tag of the sequence of images in an entry.
+        instances: all SOP instances the object refers to.
+    """
+    known = series.beside.union(series.sop_instances)
+    absent = instances - known
+    for entry in entries:
+        listed = {item.uid(_INSTANCE) for item in entry.items(images)}
+        if entry.uid(_SERIES) not in ("", series.uids.get("series", "")) and listed.isdisjoint(known):
+            absent -= listed
+    return len(absent)

@@ -32,6 +32,7 @@ class SeriesFiles:
         modality: as in the files.
         headers: one a file.
         notes: what was left out, and why.
+        beside: SOP instances of the same series that are not among the files: other stacks, localizers.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class SeriesFiles:
     modality: str
     headers: tuple[ImageHeader, ...]
     notes: tuple[str, ...] = ()
+    beside: frozenset[str] = frozenset()
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -110,12 +112,17 @@ def _without_copies(headers: Sequence[ImageHeader]) -> tuple[list[ImageHeader], 
 
 def _split(folder: Path, found: tuple[list[ImageHeader], tuple[str, ...]]) -> list[SeriesFiles]:
     headers, notes = found
+    everything = {header.uids["instance"] for header in headers}
     slices = [header for header in headers if not _NOT_SLICES & set(header.image_type)]
     if slices and len(slices) < len(headers):
         notes = (*notes, f"{len(headers) - len(slices)} localizers or screen shots left out")
         headers = slices
     first = headers[0]
-    uid, modality = first.uids["series"], first.modality
+
+    def series(part: list[ImageHeader], *note: str) -> SeriesFiles:
+        beside = frozenset(everything.difference(header.uids["instance"] for header in part))
+        return SeriesFiles(folder, first.uids["series"], first.modality, tuple(part), (*notes, *note), beside)
+
     for position in range(len(first.phase) + 1):
         stacks: dict[str, list[ImageHeader]] = defaultdict(list)
         for header in headers:
@@ -124,10 +131,10 @@ def _split(folder: Path, found: tuple[list[ImageHeader], tuple[str, ...]]) -> li
         whole = [_positions(stack) for stack in stacks.values()]
         if len(stacks) > 1 and _shared(headers) and all(p is not None and p == whole[0] for p in whole):
             return [
-                SeriesFiles(folder, uid, modality, tuple(stack), (*notes, f"stack {number} of {len(stacks)}"))
-                for number, stack in enumerate((stacks[key] for key in sorted(stacks, key=_in_order)), 1)
+                series(stacks[key], f"stack {number} of {len(stacks)}")
+                for number, key in enumerate(sorted(stacks, key=_in_order), 1)
             ]
-    return [SeriesFiles(folder, uid, modality, tuple(headers), notes)]
+    return [series(headers)]
 
 
 def _in_order(key: str) -> tuple[float, str]:

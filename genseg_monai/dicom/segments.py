@@ -18,7 +18,7 @@ from genseg_monai.dicom.fields import Fields
 from genseg_monai.dicom.geometry import LPS_TO_RAS, plane_affine
 from genseg_monai.dicom.header import DEFLATED, Limits, PixelPlace, RawHeader, guarded, inflated_pixels, read_raw_header
 from genseg_monai.dicom.image import ImageHeader, Slice, read_slices, read_uids
-from genseg_monai.dicom.regions import Region, belongs, voxels_of
+from genseg_monai.dicom.regions import Region, belongs, count_absent, voxels_of
 from genseg_monai.dicom.resample import nearest
 from genseg_monai.dicom.series import Series
 
@@ -95,9 +95,8 @@ def _take_apart(raw: RawHeader, fields: Fields, series: Series, limits: Limits) 
     groups = fields.items(_PER_FRAME)
     shared = next(iter(fields.items(_SHARED)), fields)
     sources = tuple(_source(group) for group in groups)
-    listed = {
-        item.uid(_INSTANCE) for entry in fields.items(_SERIES_REFERENCES) for item in entry.items(_INSTANCES)
-    } | set(sources)
+    entries = fields.items(_SERIES_REFERENCES)
+    listed = {item.uid(_INSTANCE) for entry in entries for item in entry.items(_INSTANCES)} | set(sources)
     uids = read_uids(raw, fields)
     listed -= {""}
     if not belongs(series, uids["frame_of_reference"], listed):
@@ -109,7 +108,7 @@ def _take_apart(raw: RawHeader, fields: Fields, series: Series, limits: Limits) 
         raise SeriesError(path, SeriesFault.UNREADABLE, f"wanted functional groups of {count} frames, got others")
     names = {item.whole(_NUMBER, 0): item.name(_LABEL) for item in fields.items(_SEGMENTS)}
     pixels = _pixels(raw, raw.pixels, (count, rows, columns), allocated, uids, planes, limits)
-    absent = len(listed.difference(series.sop_instances))
+    absent = count_absent(series, entries, _INSTANCES, listed)
     maximum = fields.whole(_MAXIMUM, 255)
     names.pop(0, None)  # the background of a label map
     return _Frames(names, kind, max(1.0, maximum / 2), planes, segments, sources, absent, pixels)

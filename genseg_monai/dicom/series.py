@@ -41,6 +41,7 @@ class Series:
         placed: whether the files say where the slices lie in the patient.
         facts: header values that identify nobody: image type, transfer syntax, bits, tilt.
         notes: what was left out, filled or shifted.
+        beside: SOP instances of the series that make no slice of this volume: other stacks, localizers.
     """
 
     array: np.ndarray
@@ -53,6 +54,7 @@ class Series:
     placed: bool
     facts: Mapping[str, object]
     notes: tuple[str, ...] = ()
+    beside: frozenset[str] = frozenset()
 
 
 def find_series(folder: Path | str, limits: Limits | None = None) -> list[SeriesFiles]:
@@ -134,6 +136,7 @@ def read_series(
         placed=placed,
         facts=MappingProxyType({**_facts(first), "resampled": stack.shifts is not None}),
         notes=tuple(notes),
+        beside=found.beside,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
 from genseg_monai.dicom.fields import Fields
 from genseg_monai.dicom.header import Limits, guarded, read_raw_header
-from genseg_monai.dicom.regions import Region, belongs, voxels_of
+from genseg_monai.dicom.regions import Region, belongs, count_absent, voxels_of
 from genseg_monai.dicom.series import Series
 
 __all__ = ["STRUCTURE_CLASS", "fill_even_odd", "read_structures"]
@@ -58,10 +58,11 @@ def read_structures(path: Path, series: Series, limits: Limits | None = None) ->
             raise SeriesError(
                 path, SeriesFault.SEVERAL_SERIES, "wanted structures of this series, got those of another"
             )
+        absent = count_absent(series, referred, _IMAGES, images)
         found = [(item.name(_ROI_NAME), _polygons(contoured.get(number, []))) for number, item in names.items()]
     for name, (polygons, skipped) in found:
         mask, outside, between = _fill(polygons, series)
-        yield Region(name, mask, outside, skipped + between, len(images.difference(series.sop_instances)))
+        yield Region(name, mask, outside, skipped + between, absent)
 
 
 def _referred_series(fields: Fields) -> list[Fields]:

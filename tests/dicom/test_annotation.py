@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from genseg_monai.dicom.annotation import is_annotation, label_map
-from genseg_monai.dicom.series import Series, SeriesFault, read_series
+from genseg_monai.dicom.series import Series, SeriesFault, find_series, read_series
 from genseg_monai.dicom.structures import fill_even_odd
 from genseg_monai.errors import UserError
 from tests.dicom.study import LABELS, Study, write_study
@@ -145,6 +146,63 @@ def test_a_series_with_fewer_slices_than_were_segmented(drawn: tuple[Study, Seri
         np.testing.assert_array_equal(labels, study.labels[:, :, :-2])
         assert report.absent == 2
         assert report.outside > 0
+
+
+def _refer(path: Path, images: tuple[Path, ...], *, as_series: str = "") -> Path:
+    """List more images in a SEG or RTSTRUCT: under the series it has, or under another."""
+
+    def change(data: Dataset) -> None:
+        if "ReferencedSeriesSequence" in data:
+            entries, name = data.ReferencedSeriesSequence, "ReferencedInstanceSequence"
+        else:
+            study = data.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+            entries, name = study.RTReferencedSeriesSequence, "ContourImageSequence"
+        entry = copy.deepcopy(entries[0])
+        entry[name].value = []
+        for image in map(pydicom.dcmread, images):
+            item = Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+            entry[name].value.append(item)
+        if as_series:
+            entry.SeriesInstanceUID = as_series
+            entries.append(entry)
+        else:
+            entries[0][name].value.extend(entry[name].value)
+
+    return _edit(path, change)
+
+
+@pytest.mark.parametrize("which", ["seg", "rtstruct"])
+def test_images_of_another_series_are_not_missing_from_this_one(
+    which: str, drawn: tuple[Study, Series], tmp_path: Path
+) -> None:
+    study, series = drawn
+    other = write_study(tmp_path / "other", series=2, phi=False, seg=False, rtstruct=False)
+    uid = pydicom.dcmread(other.images[0]).SeriesInstanceUID
+    path = _refer(getattr(study, which), other.images, as_series=uid)
+    labels, report = label_map([path], series, LABELS)
+    np.testing.assert_array_equal(labels, study.labels)
+    assert (report.refused, report.absent) == ([], 0)
+    # its own images still are
+    assert label_map([path], read_series(study.images[:-2]), LABELS)[1].absent == 2
+
+
+@pytest.mark.parametrize("which", ["seg", "rtstruct"])
+def test_other_stacks_of_a_series_are_not_missing_from_one(which: str, drawn: tuple[Study, Series]) -> None:
+    study, _ = drawn
+    path = getattr(study, which)
+    second = []
+    for number, file in enumerate(study.images):
+        image = pydicom.dcmread(file)
+        image.AcquisitionNumber = 2
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{image.SOPInstanceUID[:50]}.{number}"
+        second.append(file.with_name(f"second_{number}.dcm"))
+        image.save_as(second[-1])
+    _refer(path, tuple(second))
+    for stack in find_series(study.images[0].parent):
+        labels, report = label_map([path], read_series(stack), LABELS)
+        np.testing.assert_array_equal(labels, study.labels)
+        assert (report.refused, report.absent) == ([], 0)
 
 
 def test_objects_of_another_series_and_other_files_are_refused(drawn: tuple[Study, Series], tmp_path: Path) -> None:
