@@ -124,7 +124,7 @@ class _Sender:
         self.total, self.sent, self.failed = len(self.waiting), 0, Counter[str]()
         self.settings, self.progress = settings, progress
         self.lock = threading.Lock()
-        self.fault: ArchiveError | None = None
+        self.fault: Exception | None = None
 
     def by_store(self, associations: int) -> None:
         """Send over DIMSE."""
@@ -133,7 +133,7 @@ class _Sender:
             worker.start()
         for worker in workers:
             worker.join()
-        if self.fault is not None and self.waiting:
+        if self.fault is not None and self.sent + sum(self.failed.values()) < self.total:
             raise self.fault
 
     def by_web(self) -> None:
@@ -165,7 +165,7 @@ class _Sender:
         try:
             while self.waiting and self.fault is None:
                 self._again(self._one_association)
-        except ArchiveError as error:
+        except Exception as error:  # of whatever kind: it would end with this thread, and nobody be told
             self.fault = self.fault or error
 
     def _one_association(self) -> None:

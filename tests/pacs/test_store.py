@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.dsutils import encode
 
+from genseg_monai.errors import UserError
 from genseg_monai.pacs.faults import ArchiveError, NetFault
 from genseg_monai.pacs.push import push
 from genseg_monai.pacs.store import StoreLine, command_values, store_request
@@ -109,6 +110,22 @@ def test_a_file_that_shrinks_is_counted_and_the_rest_goes_on(study: Study, monke
     with _peer(16_382, lambda *_: 0) as (port, _):
         done = push(study.folder, settings_of(port), associations=1)
     assert (done.sent, done.failed) == (len(study.images) + 1, {"unreadable": 1})
+
+
+@pytest.mark.parametrize("fault", [UserError("pacs.yaml: tls", "one is missing"), KeyError("x")], ids=repr)
+def test_no_fault_is_lost_with_its_thread(study: Study, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """As PEM files that cannot be read: told, and not "0 objects sent"."""
+    real, calls = StoreLine.send, []
+
+    def send(self: StoreLine, *words: Any) -> int:
+        calls.append(words)
+        if len(calls) > len(study.images):  # the last but one, so that nothing waits when both threads have ended
+            raise fault
+        return real(self, *words)
+
+    monkeypatch.setattr(StoreLine, "send", send)
+    with _peer(16_382, lambda *_: 0) as (port, _), pytest.raises(type(fault)):
+        push(study.folder, settings_of(port))
 
 
 def test_request_is_as_pynetdicom_writes_it() -> None:
