@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
+from genseg_monai._outcome import RunFailed
 from genseg_monai.apps.deidentify import show, tell_refused
 from genseg_monai.dicom.convert import convert_folder
 from genseg_monai.dicom.dataset import load_labels
@@ -43,6 +44,7 @@ def convert(
 
     Raises:
         UserError: the folders, the labels, the profile or the key do not fit.
+        RunFailed: not one series could be converted.
 
     Example:
         genseg convert clean dataset --labels labels.yaml --key-file key
@@ -60,4 +62,7 @@ def convert(
         )
     unknown = f"; names without a class: {', '.join(result.unknown)}" if result.unknown else ""
     counts = f"{result.labelled} cases with labels, {result.unlabelled} without"
-    return f"{counts}, {tell_refused(result.refused)}{unknown}"
+    told = f"{counts}, {tell_refused(result.refused)}{unknown}"
+    if not result.labelled + result.unlabelled:
+        raise RunFailed("convert", f"wanted at least one series that can be read, got none: {told}")
+    return told

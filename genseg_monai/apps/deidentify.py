@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tqdm import tqdm
 
+from genseg_monai._outcome import RunFailed
 from genseg_monai.dicom.folder import deidentify_folder
 from genseg_monai.dicom.profile import load_profile
 from genseg_monai.dicom.uids import Key
@@ -29,6 +30,7 @@ def deidentify(source: str, out: str, *, profile: str | None = None, key_file: s
 
     Raises:
         UserError: the folders, the profile or the key do not fit.
+        RunFailed: not one file could be de-identified.
 
     Example:
         genseg deidentify incoming clean --profile profile.yaml --key-file key
@@ -37,7 +39,10 @@ def deidentify(source: str, out: str, *, profile: str | None = None, key_file: s
         summary = deidentify_folder(
             source, out, profile=load_profile(profile), key=Key.load(key_file), progress=lambda n, of: show(bar, n, of)
         )
-    return f"{summary.written} objects written, {tell_refused(summary.refused)}"
+    told = f"{summary.written} objects written, {tell_refused(summary.refused)}"
+    if not summary.written:
+        raise RunFailed("deidentify", f"wanted at least one DICOM file that may be written, got none: {told}")
+    return told
 
 
 def tell_refused(refused: dict[str, int]) -> str:

@@ -59,7 +59,7 @@ def pull(
 
     Raises:
         UserError: wrong use, or a file that does not say what it should.
-        RunFailed: the archive could not be reached, or some series did not arrive.
+        RunFailed: the archive could not be reached, some series did not arrive, or the data set is empty.
 
     Example:
         genseg pull --pacs pacs.yaml --out liver --date 20240101-20241231 --modality CT --key-file key --dry-run
@@ -97,11 +97,16 @@ def pull(
         lines.append(f"refused: {_counts(done.refused)}; quarantine.csv lists them")
     if done.unknown:
         lines.append(f"names without a class: {', '.join(done.unknown)}; add them to labels.yaml")
+    problem = ""
     if done.failed or done.choice.failed:
+        counts = _counts(done.failed + done.choice.failed)
+        problem = f"some series did not arrive ({counts}); run it again, what arrived is kept"
+    elif not done.labelled + done.unlabelled:
+        problem = "the data set is empty: no study matches, no series fits the rules, or every one was refused"
+    if problem:
         for line in lines:
             print(line)
-        counts = _counts(done.failed + done.choice.failed)
-        raise RunFailed("pull", f"some series did not arrive ({counts}); run it again, what arrived is kept")
+        raise RunFailed("pull", problem)
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from pydicom import dcmread
 
+from genseg_monai._outcome import RunFailed
 from genseg_monai.apps.convert import convert
 from genseg_monai.apps.deidentify import deidentify
 from genseg_monai.data import find_cases
@@ -51,6 +52,15 @@ def test_nothing_is_done_without_a_key(place):
         with pytest.raises(UserError, match="--key-file"):
             command(str(home / "in"), str(home / "clean"))
     assert not (home / "clean").exists()
+
+
+def test_nothing_of_use_is_a_failure(place):
+    home, _ = place
+    (home / "letters").mkdir()
+    (home / "letters" / "letter.txt").write_text("Dear")
+    for command, out in ((deidentify, "clean"), (convert, "data")):
+        with pytest.raises(RunFailed, match="wanted at least one .*, got none"):
+            command(str(home / "letters"), str(home / out), key_file=str(home / "key"))
 
 
 def test_refused_files_and_unknown_names_are_told(place):

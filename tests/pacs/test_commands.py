@@ -69,6 +69,15 @@ def test_pull_and_push(files: Path, archive: Orthanc, study: Study, capsys: pyte
     assert len(list((files / "out" / "labelsTr").iterdir())) == 1
 
 
+def test_an_empty_data_set_is_a_failure(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["pull", "--pacs", str(files / "pacs.yaml"), "--out", str(files / "out"), "--date", "19000101"]
+    assert main([*line, "--dry-run"]) == 0  # asked only to report
+    assert main([*line, "--key-file", str(files / "key")]) == 1
+    told = capsys.readouterr()
+    assert "0 studies match" in told.out
+    assert "the data set is empty" in told.err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
