@@ -6,6 +6,7 @@ and whose metadata tell their channels, classes and size. Everything else in the
 
 from __future__ import annotations
 
+import filecmp
 import json
 import re
 import shutil
@@ -28,17 +29,19 @@ def copy_bundle(source: str | Path, out: str | Path) -> Path:
 
     Args:
         source: the folder of a bundle.
-        out: the new folder; files of the same name in it are replaced, others stay.
+        out: the new folder; where it is a bundle, files of the same name are replaced; other files stay.
 
     Returns:
         `out`, with ``configs``, ``docs``, ``LICENSE`` and an empty ``models``.
 
     Raises:
-        UserError: `source` is no bundle.
+        UserError: `source` is no bundle, or `out` is none and has files of these names, such as a licence of its own.
     """
     source, out = Path(source), Path(out)
     if not (source / "configs" / "metadata.json").is_file():
         raise UserError(source, "wanted the folder of a bundle, it has no configs/metadata.json")
+    if not (out / "configs" / "metadata.json").is_file():
+        _refuse_to_replace(source, out)
     for name in _COPIED:
         if (source / name).is_dir():
             shutil.copytree(source / name, out / name, dirs_exist_ok=True)
@@ -47,6 +50,15 @@ def copy_bundle(source: str | Path, out: str | Path) -> Path:
             shutil.copyfile(source / name, out / name)
     (out / "models").mkdir(exist_ok=True)
     return out
+
+
+def _refuse_to_replace(source: Path, out: Path) -> None:
+    """Refuse a folder with other files where those of the bundle would go."""
+    files = [path for name in _COPIED for path in (source / name, *(source / name).rglob("*")) if path.is_file()]
+    for path in files:
+        there = out / path.relative_to(source)
+        if there.is_file() and not filecmp.cmp(path, there, shallow=False):
+            raise UserError(there, "wanted a folder for a bundle, this file of something else is in it; choose another")
 
 
 def channel_files(cases: Sequence[Mapping[str, Any]]) -> int:

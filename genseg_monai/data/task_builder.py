@@ -85,7 +85,7 @@ def build_tasks(
         The listing of these sources.
 
     Raises:
-        UserError: no data set, two of one name, or one that cannot be used.
+        UserError: no data set, two of one name, one that cannot be used, or there is something else at its place.
 
     Example:
         >>> [row.label for row in build_tasks(["phantom://2d?cases=6&size=32"], tempfile.mkdtemp())]
@@ -94,6 +94,8 @@ def build_tasks(
     settings, out = settings or PlaneSettings(), Path(out)
     roots = [root for source in sources for root in _data_sets(source, label_dir)]
     names = [root.name for root in roots]
+    if (out / _LISTING).exists():
+        _listed(out / _LISTING)  # else the file is another's
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(out, f"wanted data sets of different names, got {twice!r} twice; rename a folder")
@@ -168,6 +170,8 @@ def _built(root: Path, out: Path, settings: PlaneSettings, label_dir: str | None
     marker = place / "key"
     if marker.is_file() and marker.read_text(encoding="utf-8") == key and (place / _LISTING).is_file():
         return _listed(place / _LISTING)
+    if os.path.lexists(place) and not (marker.is_file() and (place / _LISTING).is_file()):
+        raise UserError(place, "wanted a place for tasks, something else is there; give another --out")
     out.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft_", dir=out))
     try:
@@ -221,4 +225,6 @@ def _listed(path: Path) -> list[TaskRow]:
             rows = list(csv.DictReader(file))
         return [TaskRow(**(row | {name: int(row[name]) for name in ("entries", "subjects")})) for row in rows]  # type: ignore[arg-type]
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(path, f"wanted the listing of tasks, cannot read it ({error}); build it again") from error
+        raise UserError(
+            path, f"wanted the listing of tasks, cannot read it ({error}); remove it and build again"
+        ) from error

@@ -49,6 +49,17 @@ def test_a_copy_is_a_bundle_without_models(tmp_path: Path) -> None:
         copy_bundle(tmp_path, tmp_path / "c")
 
 
+@pytest.mark.parametrize("name", ["LICENSE", "configs/train.yaml", "docs/README.md"])
+def test_files_of_a_folder_that_is_no_bundle_are_never_replaced(name: str, tmp_path: Path) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=f"{name}: wanted a folder for a bundle, this file of something else is in it"):
+        copy_bundle(SHIPPED, tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+    assert mine.read_text() == "mine"
+
+
 def test_the_description_follows_the_plan(tmp_path: Path) -> None:
     path = copy_bundle(SHIPPED, tmp_path / "b") / "configs" / "metadata.json"
     describe(path, PLAN_3D | {"in_channels": 2})

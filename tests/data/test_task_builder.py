@@ -134,6 +134,30 @@ def test_what_cannot_be_built(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "tasks.csv").exists()
 
 
+@pytest.mark.parametrize("there", ["the data", "a folder", "a file", "half"])
+def test_what_is_no_folder_of_tasks_is_never_removed(tmp_path: Path, there: str) -> None:
+    root = pictures(tmp_path / "wbc")
+    out = tmp_path if there == "the data" else tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    if there == "a file":
+        (out / "wbc").write_text("mine")
+    elif there != "the data":
+        (out / "wbc").mkdir()
+        (out / "wbc" / ("key" if there == "half" else "notes.txt")).write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="wbc: wanted a place for tasks, something else is there; give another --out"):
+        build_tasks([root], out, SMALL)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_listing_of_something_else_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "tasks.csv").write_text("who,what\nAnna,mow the lawn\n")
+    with pytest.raises(UserError, match="tasks.csv: wanted the listing of tasks"):
+        build_tasks([pictures(tmp_path / "d")], tmp_path / "out", SMALL)
+    assert "mow the lawn" in (tmp_path / "out" / "tasks.csv").read_text()
+
+
 def test_a_damaged_task(tmp_path: Path) -> None:
     build_tasks([pictures(tmp_path / "d")], tmp_path / "out", SMALL)
     (tmp_path / "out" / "d" / "0000.npz").write_bytes(b"nothing")

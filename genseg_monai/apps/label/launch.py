@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from genseg_monai._atomic import whole_file
 from genseg_monai.apps.workflow import check_weights, shipped_bundle
 from genseg_monai.errors import UserError
 
@@ -60,7 +61,7 @@ def prepare(server: Server) -> tuple[Path, Path]:
         The folder of the app, which has a ``main.py``, and that of the bundle.
 
     Raises:
-        UserError: the images or the bundle are not there.
+        UserError: the images or the bundle are not there, or another program is at the place of the app.
     """
     if not server.remote and not Path(server.studies).is_dir():
         raise UserError(server.studies, "wanted a folder of images or a DICOMweb address, there is no such folder")
@@ -73,8 +74,11 @@ def prepare(server: Server) -> tuple[Path, Path]:
     for name in ("train", "inference"):
         if not (bundle / "configs" / f"{name}.yaml").is_file():
             raise UserError(bundle, f"wanted a bundle that trains and infers, it has no configs/{name}.yaml")
-    app.mkdir(parents=True, exist_ok=True)
-    (app / "main.py").write_text(_MAIN, encoding="utf-8")
+    program = app / "main.py"
+    if program.exists() and program.read_text(encoding="utf-8", errors="replace") != _MAIN:
+        raise UserError(program, "wanted a place for the app, another program is there; give another --home")
+    with whole_file(program) as temporary:
+        temporary.write_text(_MAIN, encoding="utf-8")
     return app, bundle
 
 

@@ -44,6 +44,14 @@ def test_an_untrained_bundle_is_copied_once(tmp_path: Path) -> None:
     assert (bundle / "note").exists()
 
 
+def test_a_program_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").write_text("print('mine')")
+    with pytest.raises(UserError, match=r"main.py: wanted a place for the app, another program is there"):
+        prepare(Server(str(tmp_path), home=str(tmp_path)))
+    assert (tmp_path / "app" / "main.py").read_text() == "print('mine')"
+
+
 @pytest.mark.parametrize(
     ("studies", "bundle", "said"),
     [("missing", None, "wanted a folder of images or a DICOMweb address"), (".", "missing", "wanted the weights")],
