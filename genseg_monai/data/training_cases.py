@@ -23,10 +23,11 @@ def training_cases(root: str | Path, label_dir: str | None = None) -> list[dict[
         label_dir: name of the folder of masks, where there are several.
 
     Returns:
-        Those of the split ``train`` where the data set has ``splits.json``, else all.
+        Those of the split ``train`` where the data set has ``splits.json``, else all but those that a datalist or
+        ``labelsTs`` keeps for validation or test.
 
     Raises:
-        UserError: there is no labelled case.
+        UserError: there is no labelled case to learn from.
 
     Example:
         >>> len(training_cases("phantom://2d?cases=6&size=32"))
@@ -34,9 +35,11 @@ def training_cases(root: str | Path, label_dir: str | None = None) -> list[dict[
     """
     cases, folder = find_cases(root, label_dir), data_folder(root)
     if not ((folder if folder.is_dir() else folder.parent) / "splits.json").is_file():
-        return cases
-    train = read_splits(root, cases).train
-    logger.info("%d of %d labelled cases are used: those of the training split", len(train), len(cases))
+        train, missing = [case for case in cases if case.get("split") not in {"val", "test"}], "outside of the test set"
+    else:
+        train, missing = read_splits(root, cases).train, "in the split train of splits.json"
+    if len(train) < len(cases):
+        logger.info("%d of %d labelled cases are used: those of the training split", len(train), len(cases))
     if not train:
-        raise UserError(root, "wanted cases in the split train of splits.json to learn from, found none; name some")
+        raise UserError(root, f"wanted cases {missing} to learn from, found none; name some")
     return train
