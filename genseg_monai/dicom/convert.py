@@ -62,6 +62,7 @@ def convert_folder(
     profile: Profile | None = None,
     tilt: Tilt | str = Tilt.REFUSE,
     gaps: Gaps | str = Gaps.REFUSE,
+    also_refused: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Converted:
     """Convert every image series below a folder, with the SEG and RTSTRUCT objects that refer to it.
@@ -78,6 +79,7 @@ def convert_folder(
         profile: whose `quarantine` and `labels` count; None is the basic profile.
         tilt: what to do with a tilted gantry, see `read_series`.
         gaps: what to do with one missing slice, see `read_series`.
+        also_refused: SHA-256 -> reason of files refused before, to be listed with those found here.
         progress: called with the number of series done and the number of all.
 
     Raises:
@@ -86,7 +88,7 @@ def convert_folder(
     source, out, profile = Path(source), Path(out), profile or Profile()
     check_folders(source, out)
     scan = scan_folder(source)
-    refused = {hash_file(Path(error.where)): error.reason.value for error in scan.refused}
+    refused = dict(also_refused or {}) | {hash_file(Path(error.where)): error.reason.value for error in scan.refused}
     notes: list[Annotation] = []
     for path in filter(is_annotation, scan.others):
         try:
@@ -131,7 +133,7 @@ def _one(part: SeriesFiles, split: bool, notes: list[Annotation], job: _Job) -> 
     frame = part.headers[0].uids.get("frame_of_reference", "")
     mine = [note for note in notes if note.speaks_of(uids, frame)]
     case = job.key.name("case", "/".join((part.uid, instances[0] if split or not part.uid else "")))
-    sizes = sorted(path.stat().st_size for path in (*part.files, *(note.path for note in mine)))
+    sizes = sorted(path.stat().st_size for path in (*part.files, *part.broken, *(note.path for note in mine)))
     signature = job.key.name("input", json.dumps([instances, sorted(note.instance for note in mine), sizes]))
     before = job.done.records.get(case)
     if before and before["signature"] == signature and _complete(job.out, before):

@@ -162,6 +162,7 @@ class _Job:
             self.labels,
             key=self.ledger.key,
             profile=self.profile,
+            also_refused=self.refused,  # of earlier batches and runs
             progress=_stage(self.tell, "convert"),
         )
         self.refused |= _read_quarantine(self.out)

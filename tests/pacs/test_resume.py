@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 import yaml
 
@@ -16,7 +17,7 @@ from genseg_monai.errors import UserError
 from genseg_monai.pacs.dimse import DimseArchive
 from genseg_monai.pacs.faults import ArchiveError, NetFault
 from genseg_monai.pacs.spool import Spool
-from tests.dicom.study import Study
+from tests.dicom.study import Study, write_study
 from tests.pacs.orthanc import USER, WORD, Orthanc
 from tests.pacs.pulling import KEY, lines, run, tree
 
@@ -129,6 +130,34 @@ def test_killed_and_resumed(
     retrieved = [line["series"] for line in lines(out, "retrieved")]
     assert len(retrieved) == len(set(retrieved))
     assert verify_audit(out / "audit.jsonl", KEY) == (True, "")
+
+
+def test_what_was_refused_before_a_kill_stays_listed(archive: Orthanc, tmp_path: Path, monkeypatch) -> None:
+    """A file of the first batch is cut off; the run is stopped after the second one."""
+    drawn = [
+        write_study(tmp_path / "in", slices=4, patient=number, phi=False, seg=False, rtstruct=False)
+        for number in (1, 2, 3)
+    ]
+    first = min((pydicom.dcmread(study.images[-1]) for study in drawn), key=lambda image: image.StudyInstanceUID)
+    first.PixelData = first.PixelData[:-900]
+    first.save_as(first.filename)
+    archive.send(tmp_path / "in")
+    monkeypatch.setattr("genseg_monai.pacs.pull._BATCH", 1)
+    whole = run(archive, tmp_path / "whole")
+    assert whole.refused == {"truncated": 1}
+    converted = 0
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal converted
+        converted += stage == "convert"
+        if stage == "retrieve" and converted == 1:  # the batch of the broken series has none to convert
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(archive, tmp_path / "out", tell=tell)
+    assert "truncated" in (tmp_path / "out" / "quarantine.csv").read_text()
+    assert run(archive, tmp_path / "out").refused == whole.refused
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 def test_two_runs_at_once(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:
