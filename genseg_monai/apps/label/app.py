@@ -54,7 +54,7 @@ class GenSegApp(MONAILabelApp):
 
     def init_trainers(self) -> dict[str, Any]:
         """Return the trainings."""
-        return {"genseg": GenSegTraining(self.models.bundle, self.conf)}
+        return {"genseg": GenSegTraining(self.models.bundle, self.conf, Path(self.app_dir).parent)}
 
     def init_strategies(self) -> dict[str, Any]:
         """Return the ways to choose the next case."""

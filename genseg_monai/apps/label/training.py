@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from genseg_monai._outcome import report_in_one_line
 from genseg_monai.apps.label.options import switch, training_ids, training_options
 from genseg_monai.apps.label.segment import told_to_client
+from genseg_monai.dicom.uids import Key
 from genseg_monai.transforms.save import stem_of
 
 __all__ = ["GenSegTraining"]
 
 logger = logging.getLogger(__name__)
 
+_UNKNOWN = "UNK"  # what MONAI Label notes for an attribute that the archive has no value of
 _FEWEST = 4  # cases to train on: some of them judge the architecture
 
 
@@ -33,11 +36,12 @@ class GenSegTraining(BundleTrainTask):
     Args:
         bundle: the folder of the bundle.
         conf: of the app.
+        home: folder for the key of the pseudonyms that patients of an archive get.
     """
 
-    def __init__(self, bundle: Path, conf: dict[str, str]) -> None:
+    def __init__(self, bundle: Path, conf: dict[str, str], home: Path) -> None:
         super().__init__(str(bundle), conf)
-        self.folder = Path(bundle)
+        self.folder, self.home = Path(bundle), Path(home)
         self._asked: dict[str, Any] = {}
 
     @property
@@ -95,12 +99,21 @@ class GenSegTraining(BundleTrainTask):
         return self.stats()
 
     def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
-        """Return the labelled cases with their names, and their patients where the archive knows them."""
+        """Return the labelled cases with their names, and pseudonyms of their patients where the archive knows them."""
         found = []
         for case in super()._fetch_datalist(request, datastore):
             name = stem_of(case["image"])
-            found.append({**case, "case": name, "group": datastore.get_image_info(name).get("PatientID") or name})
+            found.append({**case, "case": name, "group": self._group(datastore.get_image_info(name)) or name})
         return found
+
+    def _group(self, told: Mapping[str, Any]) -> str | None:
+        """Return a pseudonym of the patient, or else of the study; logs, scores and the clients show it."""
+        for name in ("PatientID", "StudyInstanceUID"):
+            if told.get(name) not in (None, "", _UNKNOWN):
+                path = self.home / "patients.key"
+                key = Key.load(path) if path.exists() else Key.create(path)
+                return key.patient(str(told[name]))
+        return None
 
     def _partition_datalist(
         self, datalist: list[dict[str, Any]], request: dict[str, Any], shuffle: bool = False

@@ -1,0 +1,36 @@
+"""Parts of the label app that need MONAI Label but no server: what `parts` found is judged here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.apps.label.server import label_environment, label_python
+
+pytestmark = pytest.mark.xdist_group("label_parts")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("parts")
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[str, Any]:
+    words = [label_python(), "-m", "tests.apps.label.parts", str(folder)]
+    ran = subprocess.run(words, env=label_environment(), capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_a_patient_is_a_pseudonym_and_no_patient_is_no_group(found: dict[str, Any], folder: Path) -> None:
+    first, again = found["groups"]
+    assert first == again, "the draw of the cases to hold out follows from the groups"
+    assert first[0] == first[1] != first[2] == first[3]
+    assert first[4:] == ["e", "f"]
+    assert "SMITH" not in str(first)
+    assert (folder / "groups" / "patients.key").stat().st_mode & 0o777 == 0o600
