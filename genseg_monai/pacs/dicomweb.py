@@ -131,7 +131,12 @@ class WebArchive:
 
     def facts(self, series: SeriesRecord, instance_uid: str) -> dict[str, Any]:
         """Return what the archive tells of one instance: those of `FACTS` it knows."""
-        answers = self._query(f"{self._path(series)}/instances/{instance_uid}/metadata", {}, pages=False)
+        try:
+            answers = self._query(f"{self._path(series)}/instances/{instance_uid}/metadata", {}, pages=False)
+        except ArchiveError as error:
+            if error.reason is not NetFault.DECLINED:
+                raise
+            return {}
         return {k: v for a in answers[:1] for k, v in a.items() if k in FACTS and v not in ("", [])}
 
     def retrieve(self, series: SeriesRecord, inbox: Inbox) -> None:
@@ -262,7 +267,10 @@ def _check_status(code: int, route: str) -> None:
         problem = "wanted to be let in, the archive refused; set GENSEG_PACS_USER and _PASSWORD, or _TOKEN"
         raise ArchiveError(route, NetFault.REJECTED, problem)
     if not 200 <= code < 300:
-        reason = NetFault.FAILED if code >= 500 or code in (408, 429) else NetFault.REJECTED
+        # a redirect, or no service to send to, is met by the next object too; what is declined is this one alone
+        ends = code < 400 or (route == "stow-rs" and code in (404, 405))
+        passes = code >= 500 or code in (408, 429)
+        reason = NetFault.REJECTED if ends else NetFault.FAILED if passes else NetFault.DECLINED
         raise ArchiveError(route, reason, f"wanted success, the archive answered HTTP {code}")
 
 

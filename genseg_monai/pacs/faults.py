@@ -33,6 +33,8 @@ class NetFault(StrEnum):
     """The connection ended in the middle of a transfer."""
     FAILED = "failed"
     """The archive answered, with an error."""
+    DECLINED = "declined"
+    """The archive will not do this one thing: it lacks what was asked for, or does not take what was sent."""
     COUNT = "count"
     """Fewer instances arrived than the archive says it has."""
     UNEXPECTED = "unexpected"

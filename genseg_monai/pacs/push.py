@@ -146,7 +146,7 @@ class _Sender:
                     self._again(lambda paths=paths: archive.store(paths))  # type: ignore[misc]
                     self._note(len(batch))
                 except ArchiveError as error:
-                    if error.reason is not NetFault.FAILED:
+                    if error.reason not in (NetFault.FAILED, NetFault.DECLINED):
                         raise
                     for one in batch:  # which of them is it?
                         self._one_by_web(archive, one)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import httpx
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -15,10 +16,10 @@ from genseg_monai.dicom.uids import Key
 from genseg_monai.errors import UserError
 from genseg_monai.pacs.dicomweb import WebArchive
 from genseg_monai.pacs.dimse import DimseArchive
-from genseg_monai.pacs.pull import look
+from genseg_monai.pacs.pull import look, pull
 from genseg_monai.pacs.records import Query
 from genseg_monai.pacs.rules import Rule, Rules
-from tests.dicom.study import Study, write_study
+from tests.dicom.study import LABELS, Study, write_study
 from tests.pacs.orthanc import Orthanc
 from tests.pacs.pulling import KEY, YEAR, lines, run, tree
 
@@ -107,6 +108,39 @@ def test_rules_that_need_headers(archive: Orthanc, studies: list[Study], route: 
         monkeypatch.setattr(type(peer), "facts", lambda *_: {})
         assert look(peer, YEAR, thin).passed == 4
         assert look(peer, YEAR, thick).passed == 0
+
+
+class _Declining(httpx.HTTPTransport):
+    """The real archive, except for one path: it answers that this is not there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path, self.asked = path, 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith(self.path):
+            self.asked += 1
+            return httpx.Response(404)
+        return super().handle_request(request)
+
+
+def test_a_series_that_is_not_there_does_not_end_the_pull(
+    archive: Orthanc, studies: list[Study], tmp_path: Path
+) -> None:
+    archive.send(studies[0].folder)
+    lost = pydicom.dcmread(studies[1].images[0]).SeriesInstanceUID
+    transport = _Declining(f"/series/{lost}")
+    with WebArchive(archive.settings(), transport) as peer:
+        done = pull(peer, YEAR, tmp_path / "out", key=KEY, labels=LABELS, rules=Rules(keep="best"))
+    assert (done.labelled, done.failed) == (2, {"declined": 1})
+    assert transport.asked == 1  # asking again would not help
+
+
+def test_rules_without_metadata_of_instances(archive: Orthanc, studies: list[Study]) -> None:
+    archive.send(studies[0].folder)
+    with WebArchive(archive.settings(), _Declining("/metadata")) as peer:
+        choice = look(peer, YEAR, Rules("all", (Rule(thickness=(2, 3)),)))
+    assert (choice.passed, choice.failed) == (4, {})
 
 
 def test_unrelated_annotations_are_left_out(archive: Orthanc, studies: list[Study], tmp_path: Path) -> None:

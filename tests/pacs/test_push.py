@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pydicom
 import pytest
 
 from genseg_monai.errors import UserError
+from genseg_monai.pacs.dicomweb import WebArchive
 from genseg_monai.pacs.faults import ArchiveError
 from genseg_monai.pacs.push import find_parcels, push
+from genseg_monai.pacs.settings import PacsSettings
 from tests.dicom.study import Study
 from tests.pacs.orthanc import Orthanc
 
@@ -40,6 +45,30 @@ def test_what_the_archive_refuses_is_counted(archive: Orthanc, study: Study, rou
     # Orthanc takes a class it does not know over HTTP, and does not negotiate it over DIMSE
     assert done.sent == (1 if route == "c-store" else 2)
     assert sum(done.failed.values()) == 2 - done.sent
+
+
+@pytest.mark.parametrize(("code", "taken"), [(409, 3), (413, 3), (404, None), (302, None)])
+def test_an_archive_that_declines_one_object_over_http(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, taken: int | None
+) -> None:
+    """It is counted and the others are sent, unless the answer says that there is no such service at all."""
+    for path in study.images[:4]:
+        shutil.copy(path, tmp_path)
+    bad = str(pydicom.dcmread(study.images[1]).SOPInstanceUID).encode()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent = request.read()
+        stored = {"00081199": {"Value": [{}] * sent.count(b"Content-Type: application/dicom")}}
+        return httpx.Response(code if bad in sent else 200, stream=httpx.ByteStream(json.dumps(stored).encode()))
+
+    monkeypatch.setattr("genseg_monai.pacs.push.WebArchive", partial(WebArchive, transport=httpx.MockTransport(answer)))
+    settings = PacsSettings(dicomweb="http://127.0.0.1/dw")
+    if taken is None:
+        with pytest.raises(ArchiveError, match=f"HTTP {code}"):
+            push(tmp_path, settings, "stow-rs")
+    else:
+        done = push(tmp_path, settings, "stow-rs")
+        assert (done.sent, done.failed) == (taken, {"declined": 1})
 
 
 def test_one_file(archive: Orthanc, study: Study) -> None:
