@@ -33,7 +33,7 @@ def series_images(place: Path) -> list[dict[str, Any]]:
         if names.count(name) > 1:
             name = "_".join(folder.relative_to(place).parts) or name
         if len(scan.series) > 1:
-            listed = [[str(path) for path in series.files] for series in scan.series]
+            listed = [[str(path) for path in (*series.files, *series.broken)] for series in scan.series]
             images += [(f"{name}_{i}", files if len(files) > 1 else files[0]) for i, files in enumerate(listed, 1)]
         elif scan.series or scan.refused:
             images.append((name, str(folder)))

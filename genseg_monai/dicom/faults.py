@@ -59,7 +59,7 @@ class SeriesFault(StrEnum):
     MISSING_SLICE = "missing_slice"
     """Uneven steps between the slices."""
     INCOMPLETE = "incomplete"
-    """Fewer, or more, instances than the archive has."""
+    """Fewer, or more, instances than the archive has, or one of them cannot be read."""
 
 
 class SeriesError(UserError):

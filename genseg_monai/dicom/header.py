@@ -113,13 +113,14 @@ class _Bounded(io.BufferedReader):
         return data
 
 
-def read_raw_header(path: Path, tags: list[int], limits: Limits) -> RawHeader:
+def read_raw_header(path: Path, tags: list[int], limits: Limits, until: int = _FLOAT_PIXELS[0]) -> RawHeader:
     """Split the header of a file into raw elements.
 
     Args:
         path: the file.
         tags: the tags to keep; the rest is skipped.
         limits: what the reading may cost.
+        until: the tag to stop at; what follows may be cut off or broken.
 
     Returns:
         The elements, unconverted, and the place of the pixels.
@@ -128,7 +129,7 @@ def read_raw_header(path: Path, tags: list[int], limits: Limits) -> RawHeader:
         SeriesError: not DICOM, not parseable, too deep, too large, or cut off.
     """
     with guarded(path), _Bounded(open(path, "rb", buffering=0), limits) as file:  # noqa: SIM115 - _Bounded closes it
-        return _parse(file, path, tags, limits)
+        return _parse(file, path, tags, limits, until)
 
 
 def check_weight(path: Path, limits: Limits) -> None:
@@ -171,7 +172,7 @@ def guarded(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _parse(file: BinaryIO, path: Path, tags: list[int], limits: Limits) -> RawHeader:
+def _parse(file: BinaryIO, path: Path, tags: list[int], limits: Limits, until: int) -> RawHeader:
     meta = _file_meta(file)
     if meta is None:
         implicit, little, syntax = _guess_encoding(file, path)
@@ -181,7 +182,9 @@ def _parse(file: BinaryIO, path: Path, tags: list[int], limits: Limits) -> RawHe
         if any(value and not _UID.fullmatch(value) for value in meta.values()):
             raise SeriesError(path, SeriesFault.BAD_UID, "wanted UIDs in the file meta information, got others")
         if not syntax:
-            implicit, little, syntax = _guess_encoding(file, path)
+            implicit, little, syntax = _guess_encoding(
+                file, path, SeriesFault.TRUNCATED if meta else SeriesFault.NOT_DICOM
+            )
         implicit, little = syntax == IMPLICIT, syntax != BIG
     if syntax == DEFLATED:
         if path.stat().st_size > limits.header_bytes:
@@ -191,7 +194,8 @@ def _parse(file: BinaryIO, path: Path, tags: list[int], limits: Limits) -> RawHe
         file,
         implicit,
         little,
-        stop_when=_stop,
+        # as plain numbers: pydicom's own comparison takes ten times as long
+        stop_when=lambda tag, vr, length: int(tag) >= until,
         specific_tags=list(tags),  # the last elements wanted lie before 7FE0
     )
     place, end = file.tell(), file.seek(0, io.SEEK_END)
@@ -200,10 +204,6 @@ def _parse(file: BinaryIO, path: Path, tags: list[int], limits: Limits) -> RawHe
     file.seek(place)
     pixels, floats = _pixel_place(file, implicit, little)
     return RawHeader(path, meta, syntax, little, elements, pixels, floats, end)
-
-
-def _stop(tag: int, vr: str | None, length: int) -> bool:
-    return int(tag) >= _FLOAT_PIXELS[0]  # as plain numbers: pydicom's own comparison takes ten times as long
 
 
 def _file_meta(file: BinaryIO) -> dict[int, str] | None:
@@ -232,8 +232,8 @@ def _file_meta(file: BinaryIO) -> dict[int, str] | None:
     return meta
 
 
-def _guess_encoding(file: BinaryIO, path: Path) -> tuple[bool, bool, str]:
-    """Tell (implicit, little endian, syntax) from the first element of a data set without file meta information."""
+def _guess_encoding(file: BinaryIO, path: Path, fault: SeriesFault = SeriesFault.NOT_DICOM) -> tuple[bool, bool, str]:
+    """Tell (implicit, little endian, syntax) from the first element of a data set whose meta information does not."""
     place = file.tell()
     head = file.read(8)
     file.seek(place)
@@ -243,7 +243,7 @@ def _guess_encoding(file: BinaryIO, path: Path) -> tuple[bool, bool, str]:
         length = struct.unpack("<L", head[4:])[0]
         if explicit or (little and length < 1 << 16):
             return not explicit, little, (EXPLICIT if explicit else IMPLICIT) if little else BIG
-    raise SeriesError(path, SeriesFault.NOT_DICOM, "wanted a DICOM file, got none (no DICM mark, no data set)")
+    raise SeriesError(path, fault, "wanted a DICOM file, got none (no DICM mark, or no data set)")
 
 
 def inflate(data: bytes, path: Path, limits: Limits) -> bytes:

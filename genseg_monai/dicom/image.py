@@ -15,8 +15,9 @@ import numpy as np
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
 from genseg_monai.dicom.fields import Fields
 from genseg_monai.dicom.header import Limits, PixelPlace, RawHeader, guarded, read_raw_header
+from genseg_monai.dicom.quarantine import needs_pixels
 
-__all__ = ["ImageHeader", "Slice", "read_image_header", "read_slices", "read_uids"]
+__all__ = ["ImageHeader", "Slice", "read_claim", "read_image_header", "read_slices", "read_uids"]
 
 _IMAGE_TYPE, _CLASS, _INSTANCE, _MODALITY = 0x00080008, 0x00080016, 0x00080018, 0x00080060
 _STUDY, _SERIES, _FRAME_OF_REFERENCE = 0x0020000D, 0x0020000E, 0x00200052
@@ -119,15 +120,26 @@ def read_uids(raw: RawHeader, fields: Fields) -> dict[str, str]:
     }
 
 
+def read_claim(path: Path, limits: Limits | None = None) -> dict[str, str]:
+    """Return the UIDs of a file that cannot be read to its end, as `read_uids`; nothing where even its start cannot."""
+    try:
+        with guarded(path):
+            raw = read_raw_header(path, [_CLASS, _INSTANCE, _STUDY, _SERIES], limits or Limits(), until=_SERIES + 1)
+            return read_uids(raw, Fields(raw.elements, raw.little, path))
+    except SeriesError:
+        return {}
+
+
 def _header(raw: RawHeader, fields: Fields, limits: Limits) -> ImageHeader:
     path, modality = raw.path, fields.word(_MODALITY)
     uids = read_uids(raw, fields)
     rows, columns = fields.whole(_ROWS, 0), fields.whole(_COLUMNS, 0)
     if not fields and not raw.pixels:
-        raise SeriesError(path, SeriesFault.NOT_DICOM, "wanted a DICOM data set, got none of its elements")
+        fault = SeriesFault.TRUNCATED if needs_pixels(uids["class"]) else SeriesFault.NOT_DICOM
+        raise SeriesError(path, fault, "wanted a DICOM data set, got none of its elements")
     if raw.floats:
         raise SeriesError(path, SeriesFault.VALUES, "wanted integer pixels, got a parametric map of floats")
-    if modality in _NO_IMAGES or (raw.pixels is None and not rows):
+    if modality in _NO_IMAGES or (raw.pixels is None and not rows and not needs_pixels(uids["class"])):
         raise SeriesError(
             path, SeriesFault.NOT_AN_IMAGE, f"wanted an image, got {_shown(modality)} without one to segment"
         )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
 from genseg_monai.dicom.header import Limits
-from genseg_monai.dicom.image import ImageHeader, Slice, read_image_header
+from genseg_monai.dicom.image import ImageHeader, Slice, read_claim, read_image_header
 
 __all__ = ["Scan", "SeriesFiles", "scan_folder"]
 
@@ -32,6 +32,7 @@ class SeriesFiles:
         modality: as in the files.
         headers: one a file.
         notes: what was left out, and why.
+        broken: files that cannot be read, and may be slices of it.
         beside: SOP instances of the same series that are not among the files: other stacks, localizers.
     """
 
@@ -40,6 +41,7 @@ class SeriesFiles:
     modality: str
     headers: tuple[ImageHeader, ...]
     notes: tuple[str, ...] = ()
+    broken: tuple[Path, ...] = ()
     beside: frozenset[str] = frozenset()
 
     @property
@@ -87,7 +89,33 @@ def scan_folder(folder: Path, files: Iterable[Path] | None = None, limits: Limit
         place = "" if header.uids["series"] else str(path.parent)  # without a UID: one series a folder
         groups[header.uids["study"], header.uids["series"], place].append(header)
     series = [part for headers in groups.values() for part in _split(folder, _without_copies(headers))]
-    return Scan(tuple(series), tuple(others), tuple(refused))
+    broken = {path: read_claim(path, limits) for path in (Path(error.where) for error in refused)}
+    return Scan(tuple(_with_broken(series, broken)), tuple(others), tuple(refused))
+
+
+def _with_broken(series: Sequence[SeriesFiles], broken: Mapping[Path, Mapping[str, str]]) -> Iterator[SeriesFiles]:
+    """Tell each series which broken files may be slices of it: by their UIDs, else by the folder it has for itself.
+
+    A spoilt copy of an image that is there takes nothing away.
+    """
+    held = {header.uids["instance"] for part in series for header in part.headers} - {""}
+    broken = {path: claim for path, claim in broken.items() if claim.get("instance") not in held}
+    homes: dict[Path, set[str]] = defaultdict(set)
+    for part in series:
+        for path in part.files:
+            homes[path.parent].add(part.uid)
+    for part in series:
+        folders = {path.parent for path in part.files}
+        mine, unclear = [], 0
+        for path, claim in broken.items():
+            if claim.get("series"):
+                mine += [path] if claim["series"] == part.uid else []
+            elif path.parent in folders:
+                alone = len(homes[path.parent]) == 1
+                mine += [path] if alone else []
+                unclear += not alone
+        notes = (f"files beside it that cannot be read, and may be slices of it: {unclear}",) if unclear else ()
+        yield replace(part, broken=tuple(mine), notes=(*part.notes, *notes))
 
 
 def _without_copies(headers: Sequence[ImageHeader]) -> tuple[list[ImageHeader], tuple[str, ...]]:
@@ -121,7 +149,7 @@ def _split(folder: Path, found: tuple[list[ImageHeader], tuple[str, ...]]) -> li
 
     def series(part: list[ImageHeader], *note: str) -> SeriesFiles:
         beside = frozenset(everything.difference(header.uids["instance"] for header in part))
-        return SeriesFiles(folder, first.uids["series"], first.modality, tuple(part), (*notes, *note), beside)
+        return SeriesFiles(folder, first.uids["series"], first.modality, tuple(part), (*notes, *note), beside=beside)
 
     for position in range(len(first.phase) + 1):
         stacks: dict[str, list[ImageHeader]] = defaultdict(list)

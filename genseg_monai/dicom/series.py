@@ -101,6 +101,12 @@ def read_series(
         raise SeriesError(
             where, SeriesFault.DUPLICATE, "wanted each instance once, got two files of one instance that differ"
         )
+    if found.broken:
+        raise SeriesError(
+            where,
+            SeriesFault.INCOMPLETE,
+            f"wanted every slice, got {len(found.broken)} that cannot be read; send it again",
+        )
     if expected is not None and len(headers) != expected:
         raise SeriesError(
             where, SeriesFault.INCOMPLETE, f"wanted the {expected} instances of the archive, got {len(headers)}"

@@ -161,6 +161,18 @@ def test_a_series_with_a_missing_slice_is_refused_and_the_rest_goes_on(tmp_path)
     assert (result.labelled, result.refused) == (1, {"missing_slice": 1})
 
 
+def test_a_series_with_a_cut_end_slice_is_refused_until_it_is_whole(tmp_path):
+    study = write_study(tmp_path / "in", slices=6, seg=False, rtstruct=False)
+    write_study(tmp_path / "in", slices=6, patient=2, seg=False, rtstruct=False)
+    whole = study.images[5].read_bytes()
+    study.images[5].write_bytes(whole[:-500])
+    result = convert_folder(tmp_path / "in", tmp_path / "out", LABELS, key=KEY)
+    assert (result.unlabelled, result.refused) == (1, {"incomplete": 1, "truncated": 1})
+    study.images[5].write_bytes(whole)
+    result = convert_folder(tmp_path / "in", tmp_path / "out", LABELS, key=KEY)
+    assert (result.unlabelled, result.refused) == (2, {})
+
+
 def test_a_missing_end_slice_is_seen_by_the_annotation(tmp_path):
     study = write_study(tmp_path / "in", slices=6)
     study.images[5].unlink()

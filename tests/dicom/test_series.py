@@ -236,6 +236,40 @@ def test_a_broken_file_among_good_ones_is_not_passed_over(tmp_path: Path) -> Non
     assert caught.value.reason is SeriesFault.TRUNCATED
 
 
+@pytest.mark.parametrize("kept", [0.9, 0.5, 0.2])
+def test_a_series_beside_a_broken_slice_is_refused(kept: float, tmp_path: Path) -> None:
+    """Cut in its pixels, its header, its first elements: where the UIDs are lost, the folder tells."""
+    folder = write_slices(tmp_path / "a", make_slices())
+    write_slices(tmp_path / "b", make_slices(series=2))
+    last = folder / "019.dcm"
+    last.write_bytes(last.read_bytes()[: int(kept * last.stat().st_size)])
+    mine, other = find_series(tmp_path)
+    assert mine.broken == (last,)
+    with pytest.raises(SeriesError) as caught:
+        read_series(mine)
+    assert caught.value.reason is SeriesFault.INCOMPLETE
+    assert read_series(other).array.shape[2] == 20
+
+
+def test_a_spoilt_copy_takes_nothing_away(tmp_path: Path) -> None:
+    folder = write_slices(tmp_path, make_slices())
+    (folder / "copy.dcm").write_bytes((folder / "003.dcm").read_bytes()[:-100])
+    [found] = find_series(folder)
+    assert found.broken == ()
+    assert read_series(found).array.shape[2] == 20
+
+
+def test_a_broken_file_without_uids_among_several_series_is_noted(tmp_path: Path) -> None:
+    write_slices(tmp_path, make_slices())
+    for path in sorted(tmp_path.glob("*.dcm")):
+        path.rename(path.with_suffix(".first"))
+    folder = write_slices(tmp_path, make_slices(series=2))
+    whole = (folder / "003.dcm").read_bytes()
+    (folder / "cut.dcm").write_bytes(whole[: whole.index(b"CT", 200)])
+    for found in find_series(folder):
+        assert read_series(found).notes == ("files beside it that cannot be read, and may be slices of it: 1",)
+
+
 def test_no_identifier_in_what_is_returned_or_raised(tmp_path: Path) -> None:
     slices = [_set(d, PatientName="ZZPHI^Jane", PatientID="ZZPHI1", StudyDescription="ZZPHI") for d in make_slices()]
     series = read_series(write_slices(tmp_path, slices))
