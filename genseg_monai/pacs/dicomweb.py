@@ -37,6 +37,9 @@ _READ = 2**18
 # keyword -> tag, of everything asked for
 _TAGS = {
     "StudyInstanceUID": "0020000D",
+    "StudyDate": "00080020",
+    "AccessionNumber": "00080050",
+    "PatientID": "00100020",
     "SeriesInstanceUID": "0020000E",
     "SOPInstanceUID": "00080018",
     "SOPClassUID": "00080016",
@@ -100,25 +103,12 @@ class WebArchive:
 
     def studies(self, query: Query) -> list[str]:
         """Return the UIDs of the studies that match, sorted."""
-        found: set[str] = set()
-        for patient in query.patient_id or ("",):
-            for accession in query.accession or ("",):
-                for modality in query.modality or ("",):
-                    for study in query.study_uid or ("",):
-                        keys = {
-                            "StudyInstanceUID": study,
-                            "PatientID": patient,
-                            "AccessionNumber": accession,
-                            "StudyDate": query.date,
-                            "ModalitiesInStudy": modality,
-                        }
-                        wanted = {k: v for k, v in keys.items() if v}
-                        if wanted.keys() - {"ModalitiesInStudy"}:
-                            found |= {str(a["StudyInstanceUID"]) for a in self._query("studies", wanted)}
-        if query.series_uid and not any((query.study_uid, query.patient_id, query.accession, query.date)):
-            for uid in query.series_uid:
-                found |= {str(a["StudyInstanceUID"]) for a in self._query("series", {"SeriesInstanceUID": uid})}
-        return sorted(uid for uid in found if is_uid(uid))
+        path, questions = "series", [{"SeriesInstanceUID": uid} for uid in query.series_uid]
+        if not query.of_series_alone:
+            uids = [{"StudyInstanceUID": uid} for uid in query.study_uid] or [{}]
+            path, questions = "studies", [keys | uid for keys in query.study_keys() for uid in uids]
+        answers = (answer for keys in questions for answer in self._query(path, keys))
+        return sorted({uid for a in answers if query.admits(a) and is_uid(uid := str(a["StudyInstanceUID"]))})
 
     def series(self, study_uid: str) -> list[SeriesRecord]:
         """Return the series of a study, sorted by UID."""

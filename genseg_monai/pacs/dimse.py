@@ -76,26 +76,13 @@ class DimseArchive:
 
     def studies(self, query: Query) -> list[str]:
         """Return the UIDs of the studies that match, sorted."""
-        found: set[str] = set()
-        for patient in query.patient_id or ("",):
-            for accession in query.accession or ("",):
-                for modality in query.modality or ("",):
-                    keys = {
-                        "StudyInstanceUID": "\\".join(query.study_uid),
-                        "PatientID": patient,
-                        "AccessionNumber": accession,
-                        "StudyDate": query.date,
-                        "ModalitiesInStudy": modality,
-                    }
-                    # minimum necessary: only the UID comes back beside what was asked with
-                    wanted = {k: v for k, v in keys.items() if v or k == "StudyInstanceUID"}
-                    found |= {str(a.get("StudyInstanceUID", "")) for a in self._find("STUDY", wanted)}
-        if query.series_uid and not any((query.study_uid, query.patient_id, query.accession, query.date)):
-            found = set()
-            for uid in query.series_uid:
-                answers = self._find("SERIES", {"StudyInstanceUID": "", "SeriesInstanceUID": uid})
-                found |= {str(a.get("StudyInstanceUID", "")) for a in answers}
-        return sorted(uid for uid in found if is_uid(uid))
+        level, questions = "SERIES", [{"StudyInstanceUID": "", "SeriesInstanceUID": uid} for uid in query.series_uid]
+        if not query.of_series_alone:
+            # minimum necessary: only the UID comes back beside what was asked with
+            level, uids = "STUDY", "\\".join(query.study_uid)
+            questions = [{"StudyInstanceUID": uids, **keys} for keys in query.study_keys()]
+        answers = (answer for keys in questions for answer in self._find(level, keys))
+        return sorted({uid for a in answers if query.admits(a) and is_uid(uid := str(a.get("StudyInstanceUID", "")))})
 
     def series(self, study_uid: str) -> list[SeriesRecord]:
         """Return the series of a study, sorted by UID."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 
 from genseg_monai.errors import UserError
 
@@ -91,6 +92,39 @@ class Query:
             raise UserError(
                 "pull", "wanted at least one of --patient-id, --accession, --study-uid, --series-uid, --date; name one"
             )
+
+    @property
+    def of_series_alone(self) -> bool:
+        """Say whether studies are to be found by the series in them, since nothing is known of the studies."""
+        return bool(self.series_uid) and not any((self.study_uid, self.patient_id, self.accession, self.date))
+
+    def study_keys(self) -> Iterator[dict[str, str]]:
+        """Yield what to ask for at STUDY level beside UIDs: a question for each mix of single values."""
+        mixes = product(self.patient_id or ("",), self.accession or ("",), self.modality or ("",))
+        for patient, accession, modality in mixes:
+            keys = {"PatientID": patient, "AccessionNumber": accession, "ModalitiesInStudy": modality}
+            yield {keyword: value for keyword, value in {**keys, "StudyDate": self.date}.items() if value}
+
+    def admits(self, answer: Mapping[str, object]) -> bool:
+        """Say whether an answer fits the question as far as it tells: some archives ignore a key they do not know.
+
+        Example:
+            >>> query = Query(patient_id=("P1",), date="20240101-")
+            >>> query.admits({"PatientID": "P1"}), query.admits({"PatientID": "P1", "StudyDate": "20231231"})
+            (True, False)
+        """
+        asked = {
+            "StudyInstanceUID": self.study_uid,
+            "SeriesInstanceUID": self.series_uid,
+            "PatientID": self.patient_id,
+            "AccessionNumber": self.accession,
+        }
+        told = {keyword: str(answer.get(keyword) or "").strip() for keyword in (*asked, "StudyDate")}
+        if any(wanted and told[keyword] and told[keyword] not in wanted for keyword, wanted in asked.items()):
+            return False
+        day = told["StudyDate"].replace(".", "")  # as written before 1993
+        first, _, last = (self.date if "-" in self.date else f"{self.date}-{self.date}").partition("-")
+        return not day or ((not first or first <= day) and (not last or day <= last))
 
     def accepts(self, series: SeriesRecord) -> bool:
         """Say whether an image series is wanted, as far as modality, description and UID tell."""

@@ -63,6 +63,9 @@ def dimse_archive(paths: list[Path], mode: str) -> Iterator[int]:
                 answer.InstanceNumber, answer.Modality = image.InstanceNumber, "CT"
                 answer.NumberOfSeriesRelatedInstances = len(images)
                 answer.SeriesDescription = "x"
+                for word in ("PatientID", "AccessionNumber", "StudyDate"):  # matched with nothing, but told
+                    if word in event.identifier:
+                        setattr(answer, word, image.get(word))
                 if mode == "path_uid":
                     for word in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
                         answer.add_new(word, "UI", "../../../etc/passwd")

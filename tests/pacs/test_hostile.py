@@ -25,6 +25,7 @@ from genseg_monai.pacs.spool import Spool
 from tests.dicom.study import Study
 from tests.pacs.hostile import dimse_archive, settings_of, web_archive
 from tests.pacs.orthanc import needed
+from tests.pacs.test_routes import other_queries
 
 # pynetdicom does not close the socket of an association that the other side ended
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -89,6 +90,16 @@ def test_path_like_uids(study: Study) -> None:
         assert archive.studies(Query(date="20240101-")) == []
         assert archive.series("1.2.3") == []
         assert archive.instances(SeriesRecord("1.2", "1.3")) == ()
+
+
+def test_answers_that_were_not_asked_for(study: Study) -> None:
+    """An archive that ignores the keys of a question: other patients are left where they are."""
+    with dimse_archive(list(study.images), "good") as port:
+        archive = DimseArchive(settings_of(port))
+        one = pydicom.dcmread(study.images[0])
+        for query in other_queries():
+            assert archive.studies(query) == [], query
+        assert archive.studies(Query(patient_id=("x", study.patient_id), date="20240101-")) == [one.StudyInstanceUID]
 
 
 def test_answers_without_end(study: Study) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pydicom
 import pytest
 
@@ -77,6 +78,36 @@ def test_query(archive: Orthanc, study: Study, route: str, connect: Connect) -> 
         Query(patient_id=("nobody", study.patient_id)),
     ):
         assert peer.studies(query) == [first.study_uid]
+
+
+def other_queries() -> list[Query]:
+    """Return queries that no study of the tests fits."""
+    return [
+        Query(study_uid=("1.2.3",)),
+        Query(series_uid=("1.2.3",)),
+        Query(patient_id=("nobody",)),
+        Query(accession=("nobody",)),
+        Query(date="20250101-"),
+        Query(date="-20231231"),
+        Query(date="19990101"),
+    ]
+
+
+class _Forgetful(httpx.HTTPTransport):
+    """The real archive, asked for everything whatever the question was."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(query=None)
+        return super().handle_request(request)
+
+
+def test_web_answers_that_were_not_asked_for(archive: Orthanc, study: Study) -> None:
+    archive.send(study.folder)
+    one = pydicom.dcmread(study.images[0])
+    with WebArchive(archive.settings(), _Forgetful()) as peer:
+        for query in other_queries():
+            assert peer.studies(query) == [], query
+        assert peer.studies(Query(patient_id=(study.patient_id,), date=one.StudyDate)) == [one.StudyInstanceUID]
 
 
 @pytest.mark.parametrize("route", ROUTES)
