@@ -16,7 +16,6 @@ from genseg_monai.apps.label.scoring import CaseScoring
 from genseg_monai.apps.label.segment import GenSegTask, UniverSegTask
 from genseg_monai.apps.label.strategies import Disagreement, Uncertainty
 from genseg_monai.apps.label.training import GenSegTraining
-from genseg_monai.errors import UserError
 
 __all__ = ["GenSegApp"]
 
@@ -75,8 +74,5 @@ class GenSegApp(MONAILabelApp):
         return open_archive(self.studies, self.conf.get("modalities", "CT,MR").split(","), self._classes)
 
     def _classes(self) -> tuple[str, ...]:
-        """Return the names of the classes as far as they are known."""
-        try:
-            return (self.models.trained().plan if self.models.is_trained else self.models.support_plan()).classes
-        except UserError:
-            return ()
+        """Return the names of the classes of the training, none before it."""
+        return self.models.trained().plan.classes if self.models.is_trained else ()

@@ -130,27 +130,6 @@ def test_stored_labels_are_examples_for_universeg(setting: Setting, stored: list
     assert mask.shape == nibabel.load(setting.folder / "cases" / "case2.nii.gz").shape
 
 
-def test_labels_that_are_in_the_archive_already_are_taken(setting: Setting, stored: list[Path]) -> None:
-    """A server of another folder fetches them, and puts them on the grid of the images."""
-    words = genseg_label(
-        f"http://127.0.0.1:{setting.archive.http}/dicom-web",
-        "--weights", str(setting.folder / "universeg.pt"), "--home", str(setting.folder / "other"),
-    )  # fmt: skip
-    folder = setting.folder / "elsewhere"
-    folder.mkdir()
-    with running(words, folder, GENSEG_PACS_USER=USER, GENSEG_PACS_PASSWORD=WORD) as server:
-        assert server.infer("universeg", setting.series[2]).status_code == 200
-        for i in range(2):
-            reply = server.ask("GET", f"/datastore/label?label={setting.series[i]}&tag=final").raise_for_status()
-            (folder / "label.nii.gz").write_bytes(reply.content)
-            label = nibabel.load(folder / "label.nii.gz")
-            [image] = (setting.folder / "home" / "dicom").glob(f"*/{setting.series[i]}.nii.gz")
-            np.testing.assert_allclose(label.affine, nibabel.load(image).affine, atol=1e-4)
-            truth = nibabel.load(setting.folder / "cases" / "truth" / f"case{i}.nii.gz")
-            ours, theirs = (nibabel.as_closest_canonical(one).get_fdata() for one in (label, truth))
-            np.testing.assert_array_equal(ours, theirs)
-
-
 def test_the_mask_can_be_had_as_dicom_seg(setting: Setting) -> None:
     params = json.dumps({"device": "cpu", "label_info": [{"name": "hippocampus"}]})
     reply = setting.server.ask(
@@ -169,3 +148,55 @@ def test_an_empty_label_is_refused(setting: Setting) -> None:
     reply = setting.server.upload(setting.series[3], empty)
     assert reply.status_code == 400
     assert "wanted a label with a voxel at least" in reply.json()["detail"]
+
+
+@pytest.fixture(scope="module")
+def other(setting: Setting, stored: list[Path]) -> Iterator[LabelServer]:
+    """A server of another folder, without a trained bundle."""
+    words = genseg_label(
+        f"http://127.0.0.1:{setting.archive.http}/dicom-web",
+        "--weights", str(setting.folder / "universeg.pt"), "--home", str(setting.folder / "other"),
+    )  # fmt: skip
+    folder = setting.folder / "elsewhere"
+    folder.mkdir()
+    with running(words, folder, GENSEG_PACS_USER=USER, GENSEG_PACS_PASSWORD=WORD) as server:
+        yield server
+
+
+def _fetched(server: LabelServer, series: str, file: Path) -> nibabel.Nifti1Image:
+    """Return the label of a series as a server has it once it has asked the archive for labels."""
+    assert server.ask("POST", "/activelearning/disagreement", json={"candidates": 1}).status_code == 200
+    reply = server.ask("GET", f"/datastore/label?label={series}&tag=final").raise_for_status()
+    file.write_bytes(reply.content)
+    return nibabel.load(file)
+
+
+def _voxels(image: nibabel.Nifti1Image) -> np.ndarray:
+    return nibabel.as_closest_canonical(image).get_fdata()
+
+
+def test_labels_that_are_in_the_archive_already_are_taken(setting: Setting, other: LabelServer) -> None:
+    """They are fetched, and put on the grid of the images."""
+    for i in range(2):
+        label = _fetched(other, setting.series[i], setting.folder / f"fetched{i}.nii.gz")
+        [image] = (setting.folder / "home" / "dicom").glob(f"*/{setting.series[i]}.nii.gz")
+        np.testing.assert_allclose(label.affine, nibabel.load(image).affine, atol=1e-4)
+        truth = nibabel.load(setting.folder / "cases" / "truth" / f"case{i}.nii.gz")
+        np.testing.assert_array_equal(_voxels(label), _voxels(truth))
+
+
+def test_the_newest_seg_counts_and_its_names_give_the_values(setting: Setting, other: LabelServer) -> None:
+    """A writer numbers the segments anew: the second class alone is segment 1."""
+    truth = nibabel.load(setting.folder / "cases" / "truth" / "case0.nii.gz")
+    voxels = np.asarray(truth.dataobj).copy()
+    voxels[:, :8], voxels[voxels == 1] = 0, 2
+    corrected = setting.folder / "corrected.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(voxels, truth.affine), corrected)
+    told = [{"name": "hippocampus", "idx": 1}, {"name": "tumour", "idx": 2}]
+    reply = setting.server.upload(setting.series[0], corrected, label_info=told)
+    assert reply.status_code == 200, reply.text
+    for _ in range(50):  # an answer of the archive is taken again for two seconds
+        label = _fetched(other, setting.series[0], setting.folder / "newest.nii.gz")
+        if np.asarray(label.dataobj).max() != 1:
+            break
+    np.testing.assert_array_equal(_voxels(label), _voxels(nibabel.load(corrected)))
