@@ -6,6 +6,7 @@ from tqdm import tqdm
 
 from genseg_monai._outcome import RunFailed
 from genseg_monai.apps.deidentify import show, tell_refused
+from genseg_monai.apps.pacs_check import report_only_kind
 from genseg_monai.dicom.convert import convert_folder
 from genseg_monai.dicom.dataset import load_labels
 from genseg_monai.dicom.profile import load_profile
@@ -49,7 +50,7 @@ def convert(
     Example:
         genseg convert clean dataset --labels labels.yaml --key-file key
     """
-    with tqdm(desc="convert", unit="series", disable=None) as bar:
+    with report_only_kind("convert"), tqdm(desc="convert", unit="series", disable=None) as bar:
         result = convert_folder(
             source,
             out,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tqdm import tqdm
 
 from genseg_monai._outcome import RunFailed
+from genseg_monai.apps.pacs_check import report_only_kind
 from genseg_monai.dicom.folder import deidentify_folder
 from genseg_monai.dicom.profile import load_profile
 from genseg_monai.dicom.uids import Key
@@ -35,7 +36,7 @@ def deidentify(source: str, out: str, *, profile: str | None = None, key_file: s
     Example:
         genseg deidentify incoming clean --profile profile.yaml --key-file key
     """
-    with tqdm(desc="de-identify", unit="file", disable=None) as bar:
+    with report_only_kind("deidentify"), tqdm(desc="de-identify", unit="file", disable=None) as bar:
         summary = deidentify_folder(
             source, out, profile=load_profile(profile), key=Key.load(key_file), progress=lambda n, of: show(bar, n, of)
         )

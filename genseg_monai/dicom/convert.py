@@ -13,9 +13,9 @@ from genseg_monai.dicom.annotation import is_annotation, label_map
 from genseg_monai.dicom.audit import AuditLog
 from genseg_monai.dicom.dataset import write_index, write_volume
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
-from genseg_monai.dicom.folder import write_quarantine
+from genseg_monai.dicom.folder import listed_as, write_quarantine
 from genseg_monai.dicom.links import Annotation, read_annotation, read_owner
-from genseg_monai.dicom.output import Progress, check_folders, hash_file
+from genseg_monai.dicom.output import Progress, check_folders
 from genseg_monai.dicom.profile import Profile
 from genseg_monai.dicom.quarantine import Quarantined
 from genseg_monai.dicom.scan import SeriesFiles, scan_folder
@@ -88,13 +88,15 @@ def convert_folder(
     source, out, profile = Path(source), Path(out), profile or Profile()
     check_folders(source, out)
     scan = scan_folder(source)
-    refused = dict(also_refused or {}) | {hash_file(Path(error.where)): error.reason.value for error in scan.refused}
+    refused = dict(also_refused or {})
+    for fault in scan.refused:
+        refused[listed_as(Path(fault.where), source, key)] = fault.reason.value
     notes: list[Annotation] = []
     for path in filter(is_annotation, scan.others):
         try:
             notes.append(read_annotation(path))
         except Quarantined as error:
-            refused[hash_file(path)] = error.reason.value
+            refused[listed_as(path, source, key)] = error.reason.value
     if labels is None:
         labels = _number_names(notes, key, profile)
     settings = {
@@ -142,7 +144,7 @@ def _one(part: SeriesFiles, split: bool, notes: list[Annotation], job: _Job) -> 
     try:
         record |= _convert(part, mine, case, job)
     except (Quarantined, SeriesError) as error:
-        record |= {"reason": error.reason.value, "sha256": hash_file(part.files[0])}
+        record |= {"reason": error.reason.value, "sha256": listed_as(part.files[0], part.folder, job.key)}
         _remove(job.out, case)
         job.audit.write("refused", case=case, reason=error.reason.value)
     else:

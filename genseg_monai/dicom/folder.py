@@ -18,7 +18,7 @@ from genseg_monai.dicom.profile import Profile
 from genseg_monai.dicom.quarantine import Quarantined, Reason
 from genseg_monai.dicom.uids import Key
 
-__all__ = ["Summary", "deidentify_folder", "place_of", "write_quarantine"]
+__all__ = ["Summary", "deidentify_folder", "listed_as", "place_of", "write_quarantine"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def deidentify_folder(
     with AuditLog(out / "audit.jsonl", key) as audit:
         audit.write("started", command="deidentify", profile=profile.as_dict(), key=key.fingerprint, files=len(paths))
         for number, path in enumerate(paths, 1):
-            _one(path, out, engine, done, taken, audit)
+            _one(path, source, out, engine, done, taken, audit)
             if progress is not None:
                 progress(number, len(paths))
         summary = _finish(out, done, profile, key)
@@ -81,24 +81,39 @@ def place_of(key: Key, patient: str, dataset: Any) -> Path:
     return Path(patient, *names[:2], names[2] + ".dcm")
 
 
-def _one(path: Path, out: Path, engine: Deidentifier, done: Progress, taken: dict[str, str], audit: AuditLog) -> None:
-    digest = ""
+def listed_as(path: Path, source: Path, key: Key) -> str:
+    """Return what names a refused file: its SHA-256, or a pseudonym of its place where it cannot be read."""
     try:
-        try:
-            digest = hash_file(path)
-        except OSError:
-            raise Quarantined(Reason.UNREADABLE) from None
-        record = done.records.get(digest)
-        if record and ("reason" in record or (out / record["path"]).is_file()):
-            return
+        return hash_file(path)
+    except OSError:
+        return f"unreadable {key.name('file', path.relative_to(source).as_posix())}"
+
+
+def _one(
+    path: Path,
+    source: Path,
+    out: Path,
+    engine: Deidentifier,
+    done: Progress,
+    taken: dict[str, str],
+    audit: AuditLog,
+) -> None:
+    digest = listed_as(path, source, engine.key)
+    if digest.startswith("unreadable"):  # not kept for the next run, which may be able to read it
+        done.records[digest] = {"id": digest, "reason": Reason.UNREADABLE.value}
+        audit.write("quarantined", reason=Reason.UNREADABLE.value, sha256="")
+        return
+    record = done.records.get(digest)
+    if record and ("reason" in record or (out / record["path"]).is_file()):
+        return
+    try:
         cleaned: Cleaned = engine.process(read_instance(path))
         place = place_of(engine.key, cleaned.patient, cleaned.dataset)
         if taken.setdefault(place.as_posix(), digest) != digest:
             raise Quarantined(Reason.DUPLICATE)
         write_atomic(out / place, encode(cleaned.dataset))
     except Quarantined as refused:
-        name = digest or f"unreadable {len(done.records)}"
-        done.add(name, reason=refused.reason.value)
+        done.add(digest, reason=refused.reason.value)
         audit.write("quarantined", reason=refused.reason.value, sha256=digest)
         return
     done.add(digest, path=place.as_posix(), modality=str(cleaned.dataset.get("Modality") or ""))
@@ -128,7 +143,7 @@ def _finish(out: Path, done: Progress, profile: Profile, key: Key) -> Summary:
 
 
 def write_quarantine(out: Path, reasons: dict[str, str]) -> None:
-    """Write the list of refused files: the SHA-256 finds a file again, its name may hold a patient's."""
+    """Write the list of refused files, as `listed_as` names them; their own names may hold a patient's."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("sha256", "reason"))

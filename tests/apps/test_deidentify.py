@@ -54,6 +54,21 @@ def test_nothing_is_done_without_a_key(place):
     assert not (home / "clean").exists()
 
 
+@pytest.mark.parametrize("command", [deidentify, convert])
+def test_an_unexpected_error_tells_its_kind_alone(place, monkeypatch, command):
+    home, _ = place
+
+    def fail(*_, **__):
+        raise PermissionError(13, "denied", "/in/Jane Doe/1.dcm")
+
+    monkeypatch.setattr(f"{command.__module__}.{command.__name__}_folder", fail)
+    with pytest.raises(RunFailed) as caught:
+        command(str(home / "in"), str(home / "out"), key_file=str(home / "key"))
+    assert str(caught.value) == (
+        f"{command.__name__}: stopped by an unexpected PermissionError; run it again, what is done is kept"
+    )
+
+
 def test_nothing_of_use_is_a_failure(place):
     home, _ = place
     (home / "letters").mkdir()

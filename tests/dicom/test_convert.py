@@ -173,6 +173,16 @@ def test_a_series_with_a_cut_end_slice_is_refused_until_it_is_whole(tmp_path):
     assert (result.unlabelled, result.refused) == (2, {})
 
 
+def test_a_file_that_cannot_be_read_is_refused_and_the_rest_goes_on(tmp_path):
+    study = write_study(tmp_path / "in" / "a", slices=4)
+    write_study(tmp_path / "in" / "b", slices=4, patient=2)
+    study.images[1].unlink()
+    study.images[1].symlink_to("/proc/self/mem")  # opens, and every read fails
+    result = convert_folder(tmp_path / "in", tmp_path / "out", LABELS, key=KEY)
+    assert (result.labelled, result.refused) == (1, {"incomplete": 1, "unreadable": 1})
+    assert not find_leaks(tmp_path / "out", study.secrets)
+
+
 def test_a_missing_end_slice_is_seen_by_the_annotation(tmp_path):
     study = write_study(tmp_path / "in", slices=6)
     study.images[5].unlink()

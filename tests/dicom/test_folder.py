@@ -95,6 +95,21 @@ def test_what_is_found_and_what_is_refused(studies, done):
     assert manifest["profile"]["edition"].startswith("DICOM PS3.15")
 
 
+def test_a_file_that_cannot_be_read_is_refused_once_by_every_run(tmp_path):
+    study = write_study(tmp_path / "in", slices=3, seg=False, rtstruct=False)
+    whole = study.images[2].read_bytes()
+    study.images[2].unlink()
+    study.images[2].symlink_to("/proc/self/mem")  # opens, and every read fails
+    for _ in range(2):
+        summary = deidentify_folder(tmp_path / "in", tmp_path / "out", profile=Profile(), key=KEY)
+        assert (summary.written, summary.refused) == (2, {"unreadable": 1})
+        assert not find_leaks(tmp_path / "out", study.secrets)
+    study.images[2].unlink()
+    study.images[2].write_bytes(whole)
+    summary = deidentify_folder(tmp_path / "in", tmp_path / "out", profile=Profile(), key=KEY)
+    assert (summary.written, summary.refused) == (3, {})
+
+
 def test_one_patient_one_folder(done):
     out, _ = done
     patients = [path for path in out.iterdir() if path.is_dir() and path.name != ".genseg"]
