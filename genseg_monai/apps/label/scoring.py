@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ from monai.transforms import Compose
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
+from genseg_monai._outcome import one_line
 from genseg_monai.apps.label.models import Models
 from genseg_monai.apps.label.segment import told_to_client
 from genseg_monai.data.read import LabelReader
+from genseg_monai.errors import UserError
 from genseg_monai.inferers.support_cases import LoadFilesd
 from genseg_monai.metrics.cases import score_case
 from genseg_monai.transforms.normalise import MapLabeld
 
 __all__ = ["CaseScoring"]
+
+logger = logging.getLogger(__name__)
 
 
 class CaseScoring(ScoringMethod):
@@ -43,17 +48,34 @@ class CaseScoring(ScoringMethod):
             datastore: has the images and labels.
 
         Returns:
-            Case -> its scores, as `score` gives them.
+            Case -> its scores, as `score` gives them; one that cannot be scored is left out and told in the log.
+
+        Raises:
+            HTTPException: none of them can be scored.
         """
         truth_tag = request.get("y", DefaultLabelTag.FINAL)
         guess_tag = request.get("y_pred", DefaultLabelTag.ORIGINAL)
-        found = {}
+        found: dict[str, Any] = {}
+        failed: list[Exception] = []
         with told_to_client():
+            datastore.datalist()  # an archive fetches its labels
             for case in sorted(datastore.get_labeled_images()):
-                truth, guess = datastore.get_label_uri(case, truth_tag), _file(datastore, case, guess_tag)
-                found[case] = self.score(datastore.get_image_uri(case), truth, guess)
-                datastore.update_image_info(case, {"scores": found[case]})
+                try:
+                    found[case] = self._scored(datastore, case, truth_tag, guess_tag)
+                except Exception as error:  # a foreign file can make a reader fail in any way
+                    logger.warning("%s is not scored: %s", case, one_line(error))
+                    failed.append(error)
+                else:
+                    datastore.update_image_info(case, {"scores": found[case]})
+            if failed and not found:
+                raise failed[0]
         return found
+
+    def _scored(self, datastore: Datastore, case: str, truth_tag: str, guess_tag: str) -> dict[str, Any]:
+        truth = _file(datastore, case, truth_tag)
+        if truth is None:
+            raise UserError(case, "wanted its label, there is none that can be read")
+        return self.score(datastore.get_image_uri(case), truth, _file(datastore, case, guess_tag))
 
     def score(self, image: str, truth: str, guess: str | None) -> dict[str, Any]:
         """Return the scores of each class, and which mask was scored: ``original`` or ``segmented now``."""

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastapi import HTTPException
+
 from genseg_monai._outcome import one_line
+from genseg_monai.apps.label.models import Models
+from genseg_monai.apps.label.scoring import CaseScoring
 from genseg_monai.apps.label.training import GenSegTraining
 
 SHIPPED = Path(__file__).parents[3] / "bundle"
@@ -44,7 +48,54 @@ def groups(folder: Path) -> Any:
     ]
 
 
-PARTS: list[Callable[[Path], Any]] = [groups]
+class Scored(Archived):
+    """A datastore that fetches its labels when it is asked for its list, and has no file of one."""
+
+    fetched = False
+
+    def datalist(self) -> list[dict[str, str]]:
+        self.fetched = True
+        return super().datalist()
+
+    def get_labeled_images(self) -> list[str]:
+        return list(self.told)
+
+    def get_label_by_image_id(self, case: str, tag: str) -> str:
+        return case if tag == "final" and self.fetched else ""
+
+    def get_label_uri(self, case: str, tag: str) -> str:
+        return self.told[case]["label"]
+
+    def get_image_uri(self, case: str) -> str:
+        return f"{case}.nii.gz"
+
+    def update_image_info(self, case: str, info: dict[str, Any]) -> None:
+        self.told[case] |= info
+
+
+def scores(folder: Path) -> Any:
+    """Return the scores of three cases: one has a label, of one it is gone, one cannot be read."""
+    (folder / "label.nii.gz").touch()
+    (folder / "broken.nii.gz").touch()
+    files = {"a": folder / "label.nii.gz", "b": folder / "gone.nii.gz", "c": folder / "broken.nii.gz"}
+    store = Scored({name: {"label": str(file)} for name, file in files.items()})
+
+    def score(image: str, truth: str, guess: str | None) -> dict[str, Any]:
+        if "broken" in truth:
+            raise OSError("not a NIfTI file")
+        return {"dice": 1.0, "of": Path(truth).name}
+
+    scoring = CaseScoring(Models(SHIPPED, list))
+    scoring.score = score
+    told = {"some": scoring({}, store), "noted": [name for name in files if "scores" in store.told[name]]}
+    try:
+        scoring({}, Scored({"b": {"label": str(files["b"])}}))
+    except HTTPException as error:
+        told["none"] = [error.status_code, error.detail]
+    return told
+
+
+PARTS: list[Callable[[Path], Any]] = [groups, scores]
 
 if __name__ == "__main__":
     found = {}

@@ -34,3 +34,10 @@ def test_a_patient_is_a_pseudonym_and_no_patient_is_no_group(found: dict[str, An
     assert first[4:] == ["e", "f"]
     assert "SMITH" not in str(first)
     assert (folder / "groups" / "patients.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_labels_are_fetched_before_they_are_scored_and_one_bad_case_ends_nothing(found: dict[str, Any]) -> None:
+    told = found["scores"]
+    assert told["some"] == {"a": {"dice": 1.0, "of": "label.nii.gz"}}
+    assert told["noted"] == ["a"]
+    assert told["none"] == [400, "b: wanted its label, there is none that can be read"]
