@@ -123,6 +123,10 @@ def test_bytes_behind_rle_segments_are_cut_and_the_image_stays(real_data, name):
         bytes.fromhex("ffd80011"),
         bytes.fromhex("ff4fff51ffff"),
         bytes.fromhex("ff4fff90000a00000000000200010000"),
+        bytes.fromhex("ff4fff90000a000000000012000144616e65ff93ffd9"),  # bytes before the pixels of a tile
+        *(bytes.fromhex(f"ffd8ff{marker}00064a616e65ffda00021234ffd9") for marker in ("f0", "02", "c8", "de")),
+        *(bytes.fromhex(f"ff4fff{marker}00064a616e65ff90000a00000000000e0001ff93ffd9") for marker in ("70", "30")),
+        bytes.fromhex("ff4fff90000a00000000001600 01ff7000064a616e65ff93ffd9"),
     ],
 )
 def test_streams_that_contradict_themselves_are_refused(frame):
