@@ -17,7 +17,7 @@ from genseg_monai.pacs.dimse import FACTS
 from genseg_monai.pacs.faults import ArchiveError, NetFault
 from genseg_monai.pacs.inbox import Inbox
 from genseg_monai.pacs.records import InstanceRecord, Query, SeriesRecord
-from genseg_monai.pacs.rules import Rules, best_of
+from genseg_monai.pacs.rules import Rules, best_of, slices_of
 from genseg_monai.pacs.settings import PacsSettings
 from genseg_monai.pacs.spool import Spool
 
@@ -153,19 +153,25 @@ def _fit(
     """Return the series with its instances and facts if it fits the rules."""
     if rules.decide(series, {}) is False:
         return None
-    series = replace(series, instances=archive.instances(series))
-    found = rules.decide(series, {})
-    if found is None and series.instances:
+    series, final = replace(series, instances=archive.instances(series)), False
+    # who does not list them is believed the number of them
+    facts: dict[str, Any] = {} if series.instances else {"NumberOfFrames": "1"}
+    if series.instances and _is_open(rules, series, facts):
         middle = series.instances[len(series.instances) // 2]
         facts = archive.facts(series, middle.uid)
-        found = rules.decide(series, facts)
-        if found is None:
+        final = _is_open(rules, series, facts)
+        if final:
             facts = {**peek(archive, series, middle, spool), **facts}
-            found = rules.decide(series, facts, final=True)
-        series = replace(series, facts=facts)
+    found = rules.decide(series, facts, final)
     if found is None:
         failed["untold"] += 1
-    return series if found else None
+    return replace(series, facts=facts) if found else None
+
+
+def _is_open(rules: Rules, series: SeriesRecord, facts: dict[str, Any]) -> bool:
+    """Say whether a fact is missing, of those the rules ask for or of those that decide which series is the best."""
+    found = rules.decide(series, facts)
+    return found is None or (found and rules.keep == "best" and slices_of(series, facts) is None)
 
 
 def peek(archive: Archive, series: SeriesRecord, instance: InstanceRecord, spool: Spool) -> dict[str, Any]:
@@ -200,6 +206,7 @@ def facts_of(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             held = dcmread(path, stop_before_pixels=True, specific_tags=list(FACTS))
+            found["NumberOfFrames"] = str(held.get("NumberOfFrames") or 1)
             for keyword in ("SliceThickness", "ContrastBolusAgent"):
                 if held.get(keyword) not in (None, ""):
                     found[keyword] = str(held.get(keyword))

@@ -52,6 +52,7 @@ _TAGS = {
     "SliceThickness": "00180050",
     "ImageType": "00080008",
     "ContrastBolusAgent": "00180010",
+    "NumberOfFrames": "00280008",
 }
 
 

@@ -28,7 +28,7 @@ _PENDING = (0xFF00, 0xFF01)
 _MAX_CONTEXTS = 128
 _MAX_LIST = 100  # UIDs in one request for single instances
 # what rules look at, beyond what a series is listed with
-FACTS = ("ImageOrientationPatient", "SliceThickness", "ImageType", "ContrastBolusAgent")
+FACTS = ("ImageOrientationPatient", "SliceThickness", "ImageType", "ContrastBolusAgent", "NumberOfFrames")
 # for archives that do not list SOP classes: modality -> storage classes worth offering
 _CLASSES = {
     "CT": ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"),

@@ -26,9 +26,12 @@ import yaml
 from genseg_monai.errors import UserError
 from genseg_monai.pacs.records import SeriesRecord, matches_text
 
-__all__ = ["Orientation", "Rule", "Rules", "best_of", "load_rules", "orientation_of"]
+__all__ = ["Orientation", "Rule", "Rules", "best_of", "load_rules", "orientation_of", "slices_of"]
 
 _WITHIN = np.cos(np.deg2rad(30.0))
+# objects of one image each: CT, MR, PET, computed and digital radiography, mammography, ultrasound, secondary capture
+_SINGLE = {"1.2", "1.4", "1.128", "1.1", "1.1.1", "1.1.1.1", "1.1.2", "1.1.2.1", "1.6.1", "1.7"}
+_SINGLE = {f"1.2.840.10008.5.1.4.1.{number}" for number in _SINGLE}
 
 
 class Orientation(StrEnum):
@@ -60,6 +63,24 @@ def orientation_of(cosines: Sequence[object]) -> Orientation | None:
     return names[axis] if normal[axis] / length >= _WITHIN else Orientation.OBLIQUE
 
 
+def slices_of(series: SeriesRecord, facts: Mapping[str, Any]) -> int | None:
+    """Return how many slices a series has, frames counted; None while its instances may hold untold frames.
+
+    Args:
+        series: with its instances, or their number.
+        facts: of one of its instances; the others count as having as many frames.
+
+    Example:
+        >>> slices_of(SeriesRecord("1.1", "1.2", "CT", count=2), {"NumberOfFrames": "150"})
+        300
+    """
+    count, frames = len(series.instances) or series.count, _number(facts.get("NumberOfFrames"))
+    if count and frames:
+        return count * int(frames)
+    told = series.instances and all(one.sop_class in _SINGLE for one in series.instances)
+    return count if told else None
+
+
 @dataclass(frozen=True)
 class Rule:
     """What one series has to be; an empty field asks for nothing.
@@ -71,12 +92,12 @@ class Rule:
         description: pattern of the series description.
         contrast: pattern of the contrast agent; `*` any, an empty text none.
         image_type: values ImageType has to hold.
-        slices: number of instances, from and to.
+        slices: number of images, frames counted, from and to.
 
     Example:
         >>> series = SeriesRecord("1.1", "1.2", "CT", "Liver portal", 60)
         >>> rule = Rule(modality="CT", description="/portal/i", slices=(20, 2000))
-        >>> rule.decide(series, {}), Rule(thickness=(0, 3)).decide(series, {})
+        >>> rule.decide(series, {"NumberOfFrames": 1}), Rule(thickness=(0, 3)).decide(series, {})
         (True, None)
     """
 
@@ -102,7 +123,7 @@ class Rule:
         if self.description:
             checks.append(matches_text(self.description, series.description))
         if self.slices:
-            count = len(series.instances) or series.count
+            count = slices_of(series, facts)
             checks.append(None if count is None else self.slices[0] <= count <= self.slices[1])
         if self.orientation:
             found = facts.get("ImageOrientationPatient")
@@ -135,7 +156,7 @@ class Rules:
     Example:
         >>> series = SeriesRecord("1.1", "1.2", "CT", "Liver portal", 60)
         >>> thin = Rules("all", (Rule(modality="CT"), Rule(slices=(1, 99))))
-        >>> Rules("any", (Rule(modality="MR"), thin)).decide(series, {})
+        >>> Rules("any", (Rule(modality="MR"), thin)).decide(series, {"NumberOfFrames": 1})
         True
     """
 
@@ -153,7 +174,12 @@ class Rules:
 
 def best_of(series: Iterable[SeriesRecord], keep: str) -> list[SeriesRecord]:
     """Return, of the series of each study, the one with most slices (ties: lowest number, then UID), or all."""
-    ordered = sorted(series, key=lambda s: (s.study_uid, -(len(s.instances) or s.count or 0), s.number, s.series_uid))
+
+    def place(one: SeriesRecord) -> tuple[str, int, int, str]:
+        slices = slices_of(one, one.facts) or len(one.instances) or one.count or 0
+        return one.study_uid, -slices, one.number, one.series_uid
+
+    ordered = sorted(series, key=place)
     if keep == "all":
         return ordered
     first: dict[str, SeriesRecord] = {}

@@ -19,6 +19,7 @@ from genseg_monai.pacs.dimse import DimseArchive
 from genseg_monai.pacs.pull import look, pull
 from genseg_monai.pacs.records import Query
 from genseg_monai.pacs.rules import Rule, Rules
+from tests.dicom.enhanced import make_enhanced
 from tests.dicom.study import LABELS, Study, write_study
 from tests.pacs.orthanc import Orthanc
 from tests.pacs.pulling import KEY, YEAR, lines, run, tree
@@ -108,6 +109,31 @@ def test_rules_that_need_headers(archive: Orthanc, studies: list[Study], route: 
         monkeypatch.setattr(type(peer), "facts", lambda *_: {})
         assert look(peer, YEAR, thin).passed == 4
         assert look(peer, YEAR, thick).passed == 0
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("route", ["c-get", "dicomweb"])
+def test_an_enhanced_series_has_as_many_slices_as_frames(
+    archive: Orthanc, tmp_path: Path, route: str, told: bool, monkeypatch
+) -> None:
+    """The scout has three instances, the enhanced one a single instance of eight frames; the archive tells or not."""
+    scout = write_study(tmp_path / "in", slices=3, phi=False, seg=False, rtstruct=False)
+    drawn = write_study(tmp_path / "drawn", slices=8, series=2, phi=False, seg=False, rtstruct=False)
+    slices = [pydicom.dcmread(path) for path in drawn.images]
+    enhanced = make_enhanced(slices, range(8))
+    enhanced.file_meta.MediaStorageSOPClassUID = enhanced.SOPClassUID
+    enhanced.file_meta.MediaStorageSOPInstanceUID = enhanced.SOPInstanceUID
+    enhanced.PatientID, enhanced.StudyDate = slices[0].PatientID, slices[0].StudyDate
+    enhanced.save_as(tmp_path / "in" / "enhanced.dcm", enforce_file_format=True)
+    assert enhanced.StudyInstanceUID == pydicom.dcmread(scout.images[0]).StudyInstanceUID
+    archive.send(tmp_path / "in")
+    with WebArchive(archive.settings()) if route == "dicomweb" else DimseArchive(archive.settings(), route) as peer:
+        if not told:
+            monkeypatch.setattr(type(peer), "facts", lambda *_: {})
+        best = look(peer, YEAR, Rules(keep="best")).wanted
+        many = look(peer, YEAR, Rules("all", (Rule(slices=(5, 99)),))).wanted
+    assert [one.images.series_uid for one in best] == [enhanced.SeriesInstanceUID]
+    assert [one.images.series_uid for one in many] == [enhanced.SeriesInstanceUID]
 
 
 class _Declining(httpx.HTTPTransport):

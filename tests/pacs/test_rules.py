@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genseg_monai.errors import UserError
-from genseg_monai.pacs.records import Query, SeriesRecord, matches_text
+from genseg_monai.pacs.records import InstanceRecord, Query, SeriesRecord, matches_text
 from genseg_monai.pacs.rules import Rules, best_of, load_rules, orientation_of
 
 SERIES = SeriesRecord("1.1", "1.2", "CT", "Liver Portal 3mm", 60, 4)
@@ -17,6 +17,7 @@ FACTS = {
     "SliceThickness": "2.5",
     "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
     "ContrastBolusAgent": "Iohexol 300",
+    "NumberOfFrames": "1",
 }
 
 
@@ -78,6 +79,20 @@ def test_most_slices_win() -> None:
     other = replace(SERIES, study_uid="1.9", series_uid="1.5", count=1)
     assert best_of([SERIES, more, same, other], "best") == [same, other]
     assert best_of([SERIES, more, same, other], "all") == [same, more, SERIES, other]
+
+
+def test_frames_count_as_slices(tmp_path: Path) -> None:
+    """One enhanced object of 300 frames is more than a scout of three images."""
+    held = tuple(InstanceRecord(f"1.2.3.{n}", "1.2.840.10008.5.1.4.1.1.2") for n in range(3))
+    scout = replace(SERIES, count=3, instances=held)
+    enhanced = replace(SERIES, series_uid="1.3", instances=(InstanceRecord("1.2.4", "1.2.840.10008.5.1.4.1.1.2.1"),))
+    thick = rules(tmp_path, "all: [{slices: [20, 2000]}]")
+    assert thick.decide(scout, {}) is False
+    assert thick.decide(replace(scout, instances=()), {}) is None  # may turn out to be enhanced
+    assert thick.decide(enhanced, {}) is None
+    assert thick.decide(enhanced, {"NumberOfFrames": "300"}) is True
+    assert thick.decide(enhanced, {"NumberOfFrames": "3000"}) is False
+    assert best_of([scout, replace(enhanced, facts={"NumberOfFrames": "300"})], "best")[0].series_uid == "1.3"
 
 
 def test_without_a_file_everything_fits() -> None:
