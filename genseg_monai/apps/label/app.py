@@ -75,4 +75,4 @@ class GenSegApp(MONAILabelApp):
 
     def _classes(self) -> tuple[str, ...]:
         """Return the names of the classes of the training, none before it."""
-        return self.models.trained().plan.classes if self.models.is_trained else ()
+        return self.models.trained_plan().classes if self.models.is_trained else ()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import filecmp
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from monai.bundle import ConfigParser
 
 from genseg_monai.apps.incontext import universeg_weights
 from genseg_monai.apps.workflow import shipped_bundle
@@ -42,6 +45,7 @@ class Models:
     labelled: Callable[[], Cases]
     weights: str | None = None
     _kept: dict[str, tuple[Any, Any]] = field(default_factory=dict, repr=False)
+    _making: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @property
     def is_trained(self) -> bool:
@@ -55,13 +59,38 @@ class Models:
         Raises:
             UserError: it has not been trained.
         """
+        self._check_trained()
+        return self._once(
+            f"trained {device}", _signature(self._trained_files), lambda: TrainedSegmenter(self.bundle, device)
+        )
+
+    def trained_plan(self) -> Plan:
+        """Return what the training decided, without its network.
+
+        Raises:
+            UserError: it has not been trained.
+        """
+        self._check_trained()
+        config = self.bundle / "configs" / "inference.yaml"
+        return self._once(
+            "trained plan", _signature([config]), lambda: Plan.from_dict(ConfigParser.load_config_file(config)["plan"])
+        )
+
+    def state(self) -> tuple[tuple[str, int, int], ...]:
+        """Return what has changed when the models have: their weights, or the labelled cases."""
+        return _signature([*self._trained_files, *_files(self.labelled())])
+
+    def _check_trained(self) -> None:
         if not self.is_trained:
             raise UserError(
                 "genseg", "wanted a trained bundle, it holds the weights it was shipped with; label some cases and "
                 "train, or take the model universeg meanwhile"
             )  # fmt: skip
-        files = [self.bundle / "models" / "model.pt", self.bundle / "configs" / "inference.yaml"]
-        return self._once("trained", (device, _signature(files)), lambda: TrainedSegmenter(self.bundle, device))
+
+    @property
+    def _trained_files(self) -> list[Path]:
+        files = ("models/model.pt", "configs/inference.yaml", "models/calibration/temperature.json")
+        return [path for name in files if (path := self.bundle / name).is_file()]
 
     def shown(
         self,
@@ -92,11 +121,10 @@ class Models:
             ),
         )
 
-    def quick(self) -> InContextSegmenter:
+    def quick(self, device: str = "cpu") -> InContextSegmenter:
         """Return UniverSeg as it is cheapest: for an annotator who waits, and for the ranking of many cases."""
-        return self.shown(
-            settings=InContextSettings(support_size=QUICK["support_size"], ensemble=1), size=QUICK["size"]
-        )
+        settings = InContextSettings(support_size=QUICK["support_size"], ensemble=1)
+        return self.shown(device, settings, size=QUICK["size"])
 
     def support_plan(self, cases: Cases | None = None) -> Plan:
         """Return what the label values of the labelled cases mean: as the trained bundle says, if it knows them all.
@@ -110,7 +138,7 @@ class Models:
 
     def _plan(self, cases: Cases) -> Plan:
         if self.is_trained:
-            known = self.trained().plan
+            known = self.trained_plan()
             try:
                 plan = support_plan(cases, label_values=known.label_values, modality=known.modality)
                 return replace(plan, classes=known.classes)
@@ -126,10 +154,11 @@ class Models:
         return cases
 
     def _once(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
-        """Make something again only where its key has changed."""
-        if name not in self._kept or self._kept[name][0] != key:
-            self._kept[name] = (key, make())
-        return self._kept[name][1]
+        """Make something again only where its key has changed; requests come in several threads."""
+        with self._making:
+            if name not in self._kept or self._kept[name][0] != key:
+                self._kept[name] = (key, make())
+            return self._kept[name][1]
 
 
 def _files(cases: Cases) -> list[Path]:

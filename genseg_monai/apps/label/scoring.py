@@ -79,7 +79,7 @@ class CaseScoring(ScoringMethod):
 
     def score(self, image: str, truth: str, guess: str | None) -> dict[str, Any]:
         """Return the scores of each class, and which mask was scored: ``original`` or ``segmented now``."""
-        plan = self.models.trained().plan if guess is None else self.models.support_plan()
+        plan = self.models.trained_plan() if guess is None else self.models.support_plan()
         load = Compose([LoadFilesd("label", LabelReader()), MapLabeld("label", plan.label_values)])
         label: MetaTensor = load({"label": truth})["label"]
         mask = self.models.trained().segment(Path(image)).mask if guess is None else load({"label": guess})["label"]

@@ -116,7 +116,7 @@ class GenSegTask(SegmentTask):
 
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes, the background first."""
-        return self.models.trained().plan.classes
+        return self.models.trained_plan().classes
 
 
 class UniverSegTask(SegmentTask):
