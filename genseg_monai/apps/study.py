@@ -22,6 +22,7 @@ __all__ = ["study"]
 logger = logging.getLogger(__name__)
 
 _SLURM_JOBS = 4
+_ENDED = (State.DONE, State.FAILED)
 _ARMS = "plain,augment,separate,no_search,genseg"
 
 
@@ -86,6 +87,7 @@ def study(
     Example:
         genseg study --data my_cases --out runs/study --budget 8h --arms plain,augment,genseg
     """
+    from genseg_monai.apps.studies.labels import check_labels
     from genseg_monai.apps.studies.run_cell import study_cases
     from genseg_monai.apps.studies.worker import work
 
@@ -123,6 +125,7 @@ def study(
     devices = _devices(device, jobs) if executor == Executor.LOCAL else ["cpu"] * slots
     settings, costs = settle(folder, settings, budget=budget, updates=updates, devices=devices, keep=not dry_run)
     cells = settings.cells()
+    check_labels(settings, everyone, scored)
     counts = ", ".join(f"{len(cases)} {name}" for name, cases in scored.items())
     logger.info(
         "%d cells of %d updates, %d learning rates an arm on the validation cases; cases: %s",
@@ -140,6 +143,9 @@ def study(
         failed = work(folder, settings, devices[0], progress)
         for other in others:
             other.wait()
+        states = {name: record["state"] for name, record in Ledger(folder).latest().items()}
+        ended = [name for name, state in states.items() if state == State.FAILED]
+        failed += work(folder, settings, devices[0], progress, given_up=ended)  # what a process that vanished has left
     finally:
         for other in others:
             if other.poll() is None:
@@ -153,6 +159,7 @@ def _results(folder: Path, settings: StudySettings, failed: list[str]) -> str:
     summary = write_results(folder, settings)
     latest = Ledger(folder).latest()
     broken = [cell.id for cell in settings.cells() if latest.get(cell.id, {}).get("state") == State.FAILED]
+    open_yet = [cell.id for cell in settings.cells() if latest.get(cell.id, {}).get("state") not in _ENDED]
     text = results_table(summary) + f"\nwritten to {folder / 'summary.json'}, summary.csv and scores.csv"
     if broken or failed:
         sys.stdout.write(text + "\n")
@@ -160,6 +167,12 @@ def _results(folder: Path, settings: StudySettings, failed: list[str]) -> str:
         raise RunFailed(
             folder, f"{len(broken)} of {len(settings.cells())} cells failed, {first['cell']} because: "
             f"{first.get('reason')}; the same command tries them again",
+        )  # fmt: skip
+    if open_yet:
+        sys.stdout.write(text + "\n")
+        raise RunFailed(
+            folder, f"{len(open_yet)} of {len(settings.cells())} cells have not ended, {open_yet[0]} among them: "
+            "another process is at work on them or has vanished; the same command goes on with them",
         )  # fmt: skip
     return text
 

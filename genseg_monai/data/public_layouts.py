@@ -106,12 +106,15 @@ def _two_folders(root: Path, split: str | None = None, group: str = "", prefix: 
 
 def _nested(root: Path) -> PublicLayout | None:
     """Read folders that each are a folder of images beside one of masks: splits, or patients."""
-    parts = []
+    parts, read_before = [], False
     for folder in sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        split = _SPLITS.get(folder.name.lower())
-        held = _two_folders(folder, split, "" if split else folder.name, "" if split else folder.name)
-        if held is not None:
-            parts.append(held)
+        split, form = _SPLITS.get(folder.name.lower()), folder.name.lower() in _FORMATS
+        name = "" if split or form else folder.name
+        held = _two_folders(folder, split, name, name)
+        if held is None or (form and read_before):  # the same pictures in another format: CVC-ClinicDB's PNG and TIF
+            continue
+        parts.append(held)
+        read_before = read_before or form
     if not parts:
         return None
     names = [case.name for part in parts for case in part.cases]
@@ -120,6 +123,7 @@ def _nested(root: Path) -> PublicLayout | None:
     return PublicLayout(*(tuple(one for part in parts for one in getattr(part, name)) for name in _FIELDS))
 
 
+_FORMATS = frozenset({"bmp", "jpeg", "jpg", "png", "tif", "tiff"})
 _FIELDS = ("cases", "unlabelled", "orphans")
 
 

@@ -198,7 +198,7 @@ def _grey(picture: Image.Image) -> _Array:
     if picture.mode in {"LA", "La"}:
         picture = picture.convert("L")
     pixels = np.asarray(picture)
-    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+    return pixels.astype(np.uint8) * np.uint8(255) if pixels.dtype == bool else pixels  # white, as in any other picture
 
 
 def _read_radiograph(path: Path) -> _Array:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +23,7 @@ from genseg_monai.apps.studies.settings import StudySettings, read_study
 from genseg_monai.apps.studies.worker import chosen_factor
 from genseg_monai.errors import UserError
 from genseg_monai.handlers.checkpoint import Checkpointer, checkpoints
+from tests.data.sets import picture, pictures
 from tests.engines.tiny import differing
 
 # six trainings take 20 seconds on a free core and many times that on a busy one
@@ -108,6 +110,16 @@ def test_results(finished: Path) -> None:
     )
 
 
+def test_the_other_arms_run_too(tmp_path: Path) -> None:
+    arms = "separate,no_search,wgan,scenes,nnunet_style,incontext,combine"
+    assert study(tmp_path, arms=arms, ensemble="1") == 0
+    results = json.loads((tmp_path / "summary.json").read_text())["results"]
+    assert {one["arm"] for one in results} == set(arms.split(","))
+    held = json.loads((tmp_path / "cells" / "incontext_n8_s0_universeg" / "cell.json").read_text())
+    assert held["in_context"]["ensemble"] == 1
+    assert len(held["supports"]) == 8
+
+
 def test_nothing_runs_twice(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,7 +204,8 @@ def test_learning_rates_are_chosen_on_the_validation_cases(tmp_path: Path, monke
         if cell.arm is Arm.AUGMENT and cell.factor == 3:
             raise UserError("loss", "not finite")
         value = {0.3: 0.5, 1.0: 0.6, 3.0: 0.6}[factor]
-        return {"dice": {"val": value}, "seconds": 1.0, "factor": factor, "learning_rate": factor}
+        found = {"dice": {"val": value}, "seconds": 1.0, "factor": factor, "learning_rate": factor}
+        return found | {"val_cases": [value - 0.1, value + 0.1]}
 
     monkeypatch.setattr(worker, "run_cell", score)
     assert study(tmp_path, arms="plain,augment", seeds="3,4", rates="0.3,1,3", updates="300", sizes="4,8") == 1
@@ -204,6 +217,31 @@ def test_learning_rates_are_chosen_on_the_validation_cases(tmp_path: Path, monke
     assert rates["plain unet_small"]["validation_dice"] == {"0.3": 0.5, "1": 0.6, "3": 0.6}
     assert rates["augment unet_small"]["validation_dice"] == {"0.3": 0.5, "1": 0.6}
     assert rates["plain unet_small"]["chosen"] == 1.0
+
+
+def reached(folder: Path, **dice: list[float]) -> float:
+    """Return the factor that pilots with these Dice of the validation cases choose."""
+    settings = StudySettings(DATA, (Arm.PLAIN,), (0, 1), (8,), ("unet",), updates=300)
+    ledger = Ledger(folder)
+    for pilot in settings.cells()[:3]:
+        ledger.append(pilot.id, State.DONE, val_cases=dice[f"x{pilot.factor:g}".replace(".", "_")])
+    return chosen_factor(ledger, settings, settings.cells()[-1])
+
+
+def test_a_rate_that_is_not_clearly_better_is_not_chosen(tmp_path: Path) -> None:
+    usual = [0.4, 0.6, 0.5, 0.7]
+    barely, clearly = [0.7, 0.5, 0.4, 0.8], [0.6, 0.7, 0.7, 0.8]
+    assert reached(tmp_path / "a", x0_3=[0.3] * 4, x1=usual, x3=barely) == 1
+    assert reached(tmp_path / "b", x0_3=[0.3] * 4, x1=usual, x3=clearly) == 3
+
+
+def test_all_cells_of_an_arm_have_the_rate_of_the_first(tmp_path: Path) -> None:
+    """A pilot that is tried again later would choose another one for the seeds to come."""
+    settings = StudySettings(DATA, (Arm.PLAIN,), (0, 1), (8,), ("unet",), updates=300)
+    (tmp_path / "a").mkdir()
+    Ledger(tmp_path / "a").append("plain_n8_s0_unet", State.DONE, factor=0.3)
+    assert reached(tmp_path / "a", x0_3=[0.3] * 4, x1=[0.6] * 4, x3=[0.9] * 4) == 0.3
+    assert len(settings.cells()) == 5
 
 
 def test_no_rate_left(tmp_path: Path) -> None:
@@ -294,6 +332,47 @@ def test_several_processes_share_a_device_and_the_threads(monkeypatch: pytest.Mo
     monkeypatch.setattr(executors.os, "cpu_count", lambda: 8)
     executors.share_threads(3)
     assert (taken, executors.os.environ["OMP_NUM_THREADS"]) == ([2], "2")
+
+
+def test_what_a_vanished_process_has_left_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second process takes a cell and dies in it while this one finds nothing more to do."""
+    took: list[Cell] = []
+
+    class Process:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.claimed = Ledger(tmp_path).claim("plain_n8_s1_unet_small")
+            assert self.claimed.__enter__()
+            Ledger(tmp_path).append("plain_n8_s1_unet_small", State.STARTED)
+
+        def wait(self) -> int:
+            self.claimed.__exit__(None, None, None)
+            return -9
+
+        def poll(self) -> int:
+            return -9
+
+    def run(study: Path, settings: StudySettings, cell: Cell, *_: Any) -> dict[str, Any]:
+        took.append(cell)
+        return {"dice": {"val": 0.5}, "seconds": 1.0, "factor": 1.0, "learning_rate": 0.001}
+
+    monkeypatch.setattr(study_app, "_devices", lambda *_: ["cpu", "cuda:0"])
+    monkeypatch.setattr(study_app, "share_threads", lambda _: None)
+    monkeypatch.setattr(executors.subprocess, "Popen", Process)
+    monkeypatch.setattr(worker, "run_cell", run)
+    monkeypatch.setattr(study_app, "_results", lambda *_: "")
+    assert study(tmp_path, seeds="0,1") == 0
+    assert [cell.seed for cell in took] == [0, 1]
+    assert Ledger(tmp_path).is_done("plain_n8_s1_unet_small")
+
+
+def test_a_label_of_the_test_cases_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = pictures(tmp_path / "other", 3)
+    picture(other / "masks" / "c1.png", np.full((20, 24), 7, np.uint8))
+    assert study(tmp_path / "out", test=str(other)) == 2
+    assert re.search(r"c1.png: wanted the label values 0, 255, got also 7", capsys.readouterr().err)
+    assert not (tmp_path / "out" / "cells").exists()
 
 
 def test_one_process_a_device(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,18 @@ def test_cvc_clinicdb(tmp_path: Path) -> None:
     assert [case["group"] for case in found] == ["sequence 1", "sequence 1", "sequence 2"]
 
 
+def test_cvc_clinicdb_in_two_formats(tmp_path: Path) -> None:
+    """As Kaggle has it: the same frames as PNG and as TIF, which are no two patients."""
+    for form in ("PNG", "TIF"):
+        put(tmp_path, *(f"{form}/Original/{n}.{form.lower()}" for n in (1, 2, 3)))
+        put(tmp_path, *(f"{form}/Ground Truth/{n}.{form.lower()}" for n in (1, 2, 3)), mask=True)
+    (tmp_path / "metadata.csv").write_text("frame_id,sequence_id\n1,1\n2,1\n3,2\n")
+    found = find_cases(tmp_path)
+    assert names(found) == ["1", "2", "3"]
+    assert {Path(case["image"]).suffix for case in found} == {".png"}
+    assert [case["group"] for case in found] == ["sequence 1", "sequence 1", "sequence 2"]
+
+
 def test_kvasir(tmp_path: Path) -> None:
     put(tmp_path, "images/cju0.jpg", "images/cju1.jpg")
     put(tmp_path, "masks/cju0.png", "masks/cju1.png", mask=True)

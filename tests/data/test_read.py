@@ -77,7 +77,7 @@ def test_label_values_survive(tmp_path: Path) -> None:
     picture(tmp_path / "rgb.png", np.repeat(index[..., None], 3, -1))
     np.testing.assert_array_equal(read(LabelReader(), tmp_path / "rgb.png")[0], index)
     Image.fromarray(index > 0).save(tmp_path / "bits.png")
-    np.testing.assert_array_equal(read(LabelReader(), tmp_path / "bits.png")[0], index > 0)
+    np.testing.assert_array_equal(read(LabelReader(), tmp_path / "bits.png")[0], (index > 0) * 255)  # white
     volume(tmp_path / "f.nii", index[..., None].astype(np.float32) + 1e-4)
     np.testing.assert_array_equal(read(LabelReader(), tmp_path / "f.nii")[0], index)
     with pytest.raises(UserError, match="wanted a grey mask with one value a class, got colours"):

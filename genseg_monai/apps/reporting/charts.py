@@ -161,9 +161,8 @@ def alpha_chart(rows: Sequence[Mapping[str, str]]) -> tuple[str, list[tuple[str,
         for value in (low, top):
             y = up + inner_h * (1 - (value - low) / (top - low))
             parts.append(f'<text class="tick" x="{left - 4}" y="{y + 4:.1f}" text-anchor="end">{value:.2f}</text>')
-        for value in (start, end):
-            at = left + inner_w * (value - start) / (end - start)
-            parts.append(f'<text class="tick" x="{at}" y="{up + inner_h + 13}" text-anchor="middle">{value}</text>')
+        for value, at, anchor in ((start, left, "start"), (end, left + inner_w, "end")):
+            parts.append(f'<text class="tick" x="{at}" y="{up + inner_h + 13}" text-anchor="{anchor}">{value}</text>')
         for style, column in enumerate(columns):
             name = column.split(":")[1]
             if (name, style) not in names:

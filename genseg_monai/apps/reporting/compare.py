@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from genseg_monai.apps.reporting.sources import CaseResult, arm_title
@@ -12,6 +12,7 @@ from genseg_monai.metrics.statistics import Interval, PairedTest, bootstrap_mean
 __all__ = ["Answer", "ArmResult", "Comparison", "Verdict", "compare", "judge"]
 
 _SIGNIFICANT = 0.05
+_FEW = 6  # patients: with fewer of them the test cannot come below 0.05
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,14 @@ class ArmResult:
         intervals: metric -> mean with its 95 % bootstrap interval.
         test: Dice against the reference arm, None for the reference itself.
         p: of that test, corrected after Holm for all arms tested.
-        seeds: trainings that were averaged.
+        by_seed: mean Dice of each training that was averaged; none where there is but one.
     """
 
     arm: str
     intervals: dict[str, Interval]
     test: PairedTest | None = None
     p: float | None = None
-    seeds: int = 1
+    by_seed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class Comparison:
     def arm(self, name: str) -> ArmResult | None:
         """Return an arm by its name."""
         return next((one for one in self.arms if one.arm == name), None)
+
+    def gains_by_seed(self, ours: str) -> list[float]:
+        """Return the Dice of an arm less that of the reference, for each seed that both have."""
+        mine, reference = self.arm(ours), self.arm(self.reference)
+        if mine is None or reference is None:
+            return []
+        return [dice - reference.by_seed[seed] for seed, dice in mine.by_seed.items() if seed in reference.by_seed]
 
 
 def compare(
@@ -123,14 +131,14 @@ class Verdict:
     sentence: str
 
 
-def judge(comparison: Comparison, *, seeds: int, ours: str = "genseg") -> Verdict:
+def judge(comparison: Comparison, ours: str = "genseg") -> Verdict:
     """Say whether GenSeg helped on these data, against the reference arm.
 
-    Yes takes a gain whose interval leaves out 0 and a corrected p below 0.05; a difference at or below 0 is a no.
+    Yes takes a gain whose interval leaves out 0, a corrected p below 0.05, and seeds that all gained: interval and p
+    know how cases differ and not how trainings do. A difference at or below 0 is a no.
 
     Args:
         comparison: with GenSeg in it.
-        seeds: trainings an arm.
         ours: the arm that is judged.
     """
     mine = comparison.arm(ours)
@@ -138,19 +146,32 @@ def judge(comparison: Comparison, *, seeds: int, ours: str = "genseg") -> Verdic
         lacking = arm_title(ours if mine is None else comparison.reference)
         return Verdict(Answer.OPEN, f"No answer: {lacking} was not scored on these cases, so there is no comparison.")
     d, p, rival = mine.test.difference, mine.p, arm_title(comparison.reference).lower()
+    gains, name = comparison.gains_by_seed(ours), _called(ours)
+    seeds = max(1, len(gains))
+    single = "" if seeds > 1 else "; one training proves little: repeat it with other seeds"
+    few = "; so few cases prove little" if comparison.groups < _FEW else ""
     facts = (
         f"{_signed(d.mean)} Dice against {rival} on {comparison.cases} held-out cases (95 % interval {_signed(d.low)} "
         f"to {_signed(d.high)}, Holm-corrected p\N{NO-BREAK SPACE}{_p(p)}, {seeds} seed{'s' if seeds > 1 else ''})"
     )
+    if d.low > 0 and p < _SIGNIFICANT and min(gains, default=1.0) <= 0:
+        told = ", ".join(_signed(gain) for gain in gains)
+        return Verdict(Answer.OPEN, f"No gain shown: {facts}; the seeds disagree: {told}.")
     if d.low > 0 and p < _SIGNIFICANT:
-        caution = "" if seeds > 1 else "; one training proves little: repeat it with other seeds"
-        return Verdict(Answer.YES, f"Yes, GenSeg helped on these data: {facts}{caution}.")
+        return Verdict(Answer.YES, f"Yes, {name} helped on these data: {facts}{single}.")
     if d.high < 0 and p < _SIGNIFICANT:
-        return Verdict(Answer.NO, f"No, GenSeg did worse on these data: {facts}.")
+        return Verdict(Answer.NO, f"No, {name} did worse on these data: {facts}{single}.")
     if d.mean <= 0:
-        return Verdict(Answer.NO, f"No, GenSeg gained nothing on these data: {facts}.")
-    few = "; so few cases cannot show one" if comparison.groups < 6 else ""
+        return Verdict(Answer.NO, f"No, {name} gained nothing on these data: {facts}{few or single}.")
     return Verdict(Answer.OPEN, f"No gain shown: {facts}; chance could have made this difference{few}.")
+
+
+def _called(arm: str) -> str:
+    return (
+        arm_title(arm)
+        if arm == "genseg"
+        else f"the arm \N{LEFT SINGLE QUOTATION MARK}{arm_title(arm)}\N{RIGHT SINGLE QUOTATION MARK}"
+    )
 
 
 def _signed(value: float) -> str:

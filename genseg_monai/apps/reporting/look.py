@@ -49,7 +49,7 @@ class CaseLook:
     overlay: str
 
 
-def look_at_cases(opened: Opened, arms: Mapping[str, Sequence[CaseResult]], arm: str = "genseg") -> list[CaseLook]:
+def look_at_cases(opened: Opened, arms: Mapping[str, Sequence[CaseResult]], arm: str) -> list[CaseLook]:
     """Return the best, the median and the worst case of an arm, by Dice.
 
     Args:
@@ -166,9 +166,9 @@ class Tested:
     temperature: float
 
 
-def look_at_calibration(opened: Opened, arm: str = "genseg") -> Tested | None:
-    """Measure the calibration of a segmenter on the cases of the scores, None where there is none."""
-    network, cases = opened.segmenter(arm), _spread_cases(opened.cases("score"))
+def look_at_calibration(opened: Opened) -> Tested | None:
+    """Measure the calibration of the trained segmenter on the cases of the scores, None where there is none."""
+    network, cases = opened.segmenter(), _spread_cases(opened.cases("score"))
     if network is None or not cases:
         return None
     images, masks = opened.load(cases)
@@ -191,7 +191,7 @@ def _judge(opened: Opened) -> tuple[str, nn.Module]:
             return arm_title(arm), network
     own = opened.segmenter()
     assert own is not None
-    return arm_title("genseg"), own
+    return arm_title(opened.run.own), own
 
 
 def _panel(columns: list[Tensor], rows: int) -> list[list[str]]:

@@ -95,10 +95,10 @@ class Opened:
         labels = torch.stack([torch.as_tensor(item["label"]) for item in items])
         return _plain(images).to(self.device), one_hot(_plain(labels).to(self.device).long(), self.classes).float()
 
-    def segmenter(self, arm: str = "genseg") -> nn.Module | None:
-        """Return a trained segmenter, None where it was not kept."""
+    def segmenter(self, arm: str | None = None) -> nn.Module | None:
+        """Return a trained segmenter, that of the run itself by default; None where it was not kept."""
         models = self.run.root / "models"
-        path = models / "model.pt" if arm == "genseg" else models / "baselines" / f"{arm}.pt"
+        path = models / "model.pt" if arm in (None, self.run.own) else models / "baselines" / f"{arm}.pt"
         if not path.is_file():
             return None
         network: nn.Module = self.parser.get_parsed_content("network_def", instantiate=True)

@@ -59,8 +59,9 @@ def results(
         rows.append([arm_title(one.arm), bar, *cells, *last])
     strong = [i for i, one in enumerate(comparison.arms) if one.arm == ours]
     caption = (
-        f"{comparison.name}: {comparison.cases} cases of {comparison.groups} patients, at their own size; "
-        f"{comparison.size} training cases. Mean [95 % bootstrap interval over patients]."
+        f"{comparison.name}: {_counted(comparison)}, at their own size; "
+        f"{comparison.size} training cases. Mean [95 % bootstrap interval over patients]; "
+        f"the bars run from {scale[0]:.2f} to {scale[1]:.2f}."
     )
     blocks: list[Any] = [Table(head, rows, caption, strong=strong)]
     pairs = _pairs(arms.get(ours, ()), arms.get(comparison.reference, ()))
@@ -78,16 +79,24 @@ def results(
     return blocks
 
 
-def cases(looks: Sequence[CaseLook]) -> list[Any]:
-    """Return the best, the median and the worst case."""
+def _counted(comparison: Comparison) -> str:
+    """Return how many cases there are, and of whom."""
+    told = f"{comparison.cases} case{'s' if comparison.cases > 1 else ''}"
+    if comparison.groups == comparison.cases:
+        return f"{told}, each counted as a patient of its own"
+    return f"{told} of {comparison.groups} patient{'s' if comparison.groups > 1 else ''}"
+
+
+def cases(looks: Sequence[CaseLook], ours: str = "genseg") -> list[Any]:
+    """Return the best, the median and the worst case of an arm."""
     if not looks:
         return []
     shown = [
         {
             "rank": one.rank.capitalize(),
             "name": one.case,
-            "dice": f"{one.dice.get('genseg', float('nan')):.3f}",
-            "others": ", ".join(f"{arm_title(a)} {d:.3f}" for a, d in one.dice.items() if a != "genseg"),
+            "dice": f"{one.dice.get(ours, float('nan')):.3f}",
+            "others": ", ".join(f"{arm_title(a)} {d:.3f}" for a, d in one.dice.items() if a != ours),
             "image": one.image,
             "overlay": one.overlay,
         }

@@ -30,7 +30,7 @@ def run_page(run: Run, *, data: str | None = None, device: str = "cpu", pictures
     if run.arms:
         size = int(run.record.get("cases", {}).get("training", 0))
         compared = compare(run.arms, name="Held-out cases", size=size, unit=run.unit)
-        verdict = judge(compared, seeds=1)
+        verdict = judge(compared)
         held_out = "Held-out cases: the split test of the data set or, where it has none, the validation cases."
         first = [Text(held_out), *parts.results(compared, run.arms)]
     else:
@@ -94,7 +94,7 @@ def seen_sections(
     logger.info("looking at cases and synthetic images")
     synthetic = look_at_synthetic(opened, judge_with) if run.has_generator and held_out else None
     return [
-        Section("Best, median and worst case", parts.cases(look_at_cases(opened, run.arms))),
+        Section("Best, median and worst case", parts.cases(look_at_cases(opened, run.arms, run.own), run.own)),
         Section("Synthetic images", parts.synthetic(synthetic)),
         Section("Calibration", parts.calibration(run, look_at_calibration(opened))),
     ]

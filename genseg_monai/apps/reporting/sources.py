@@ -67,6 +67,7 @@ class Run:
         genotype: the architecture found, None where none was searched.
         temperature: ``models/calibration/temperature.json``, or None.
         config_hash: first 16 hexadecimal digits of the SHA-256 of ``configs/train.yaml``.
+        own: the arm that it trained.
     """
 
     root: Path
@@ -78,6 +79,7 @@ class Run:
     genotype: dict[str, Any] | None = None
     temperature: dict[str, Any] | None = None
     config_hash: str = ""
+    own: str = "genseg"
 
     @property
     def has_generator(self) -> bool:

@@ -2,22 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from genseg_monai.apps.reporting import record_parts
 from genseg_monai.apps.reporting.charts import size_chart
-from genseg_monai.apps.reporting.compare import Comparison
+from genseg_monai.apps.reporting.compare import Comparison, judge
 from genseg_monai.apps.reporting.page import Chart, Code, Figures, Table, Text
 from genseg_monai.apps.reporting.run_report import time_text
 from genseg_monai.apps.reporting.sources import Run, arm_style, arm_title, read_json, read_rows
 from genseg_monai.apps.reporting.svg import Axis, Series, legend, line_chart
+from genseg_monai.apps.studies.cells import OWN_SEGMENTER, Arm
+from genseg_monai.engines.schedule import Phase
 
-__all__ = ["Key", "sample_efficiency", "study_cost", "study_curves", "study_repeat"]
+__all__ = [
+    "SYNTHETIC",
+    "Key",
+    "beside_the_verdict",
+    "sample_efficiency",
+    "seeds_apart",
+    "study_cost",
+    "study_curves",
+    "study_repeat",
+]
 
 Key = tuple[str, str, int]
 """Data set, segmenter, training cases."""
+SYNTHETIC = ("scenes", "no_search", "separate", "wgan")
+"""The arms with synthetic pairs, beside GenSeg's own."""
+_DRAWING = (Phase.WARM_UP, Phase.FINE_TUNE)
+_PLATEAU = 0.02  # of validation Dice: what moved less in the last quarter has settled
+
+
+def beside_the_verdict(first: Comparison, others: Sequence[Comparison], ours: str) -> list[Any]:
+    """Return what the verdict leaves out: the best of the other arms with synthetic pairs, and further data sets.
+
+    Args:
+        first: what the verdict is about.
+        others: the further comparisons.
+        ours: the arm that is judged.
+    """
+    told = []
+    rivals = [one for one in first.arms if one.arm in SYNTHETIC and one.arm != ours and one.test is not None]
+    if rivals:
+        best = max(rivals, key=lambda one: one.intervals["dice"].mean)
+        told.append(f"The best of the other arms with synthetic pairs: {judge(first, best.arm).sentence}")
+    told += [f"On {one.name}: {judge(one, ours).sentence}" for one in others]
+    return [Text(sentence) for sentence in told]
+
+
+def seeds_apart(comparison: Comparison, summary: Mapping[str, Any], key: Key) -> list[Any]:
+    """Return the Dice of every training by itself, and how often a mask was empty.
+
+    Args:
+        comparison: of the arms.
+        summary: of the study.
+        key: of the comparison.
+    """
+    seeds = sorted({seed for one in comparison.arms for seed in one.by_seed}, key=int)
+    places = {(one["arm"], *(one[name] for name in ("data", "segmenter", "size"))): one for one in summary["results"]}
+    rows = []
+    for one in comparison.arms:
+        segmenter = OWN_SEGMENTER.get(Arm(one.arm), key[1])
+        empty = places[one.arm, key[0], segmenter, key[2]]["empty"]
+        dice = [f"{one.by_seed[seed]:.3f}" if seed in one.by_seed else "-" for seed in seeds]
+        rows.append([arm_title(one.arm), *dice, *(str(empty[kind]) for kind in ("prediction", "truth", "both"))])
+    head = ["arm", *(f"Dice, seed {seed}" for seed in seeds), "mask empty", "truth empty", "both empty"]
+    about = (
+        "Each training by itself, and how many masks of a class were empty where the truth was not, or the other way."
+    )
+    return [Table(head, rows, about)]
 
 
 def sample_efficiency(found: Mapping[Key, Comparison], summary: Mapping[str, Any]) -> list[Any]:
@@ -57,13 +112,16 @@ def sample_efficiency(found: Mapping[Key, Comparison], summary: Mapping[str, Any
 
 
 def study_curves(folder: Path, summary: Mapping[str, Any], key: Key) -> list[Any]:
-    """Return the validation Dice of every training of the comparison over its updates."""
+    """Return the validation Dice of every training of the comparison over the updates of its segmenter."""
     series, names = [], []
+    late: dict[str, list[float]] = {}
     for cell in summary["cells"]:
         if cell["purpose"] != "score" or int(cell["size"]) != key[2]:
             continue
         rows = read_rows(folder / cell["folder"] / "logs" / "history.csv")
-        points = [(int(row["iteration"]), float(row["validation"])) for row in rows if row.get("validation")]
+        points = _over_updates(rows)
+        if cell.get("late_gain") is not None:
+            late.setdefault(cell["arm"], []).append(cell["late_gain"])
         if points:
             x, y = zip(*points, strict=True)
             style = arm_style(cell["arm"])
@@ -72,15 +130,31 @@ def study_curves(folder: Path, summary: Mapping[str, Any], key: Key) -> list[Any
                 names.append((arm_title(cell["arm"]), style))
     if not series:
         return []
-    about = "Validation Dice over the iterations, one line a training"
-    chart = line_chart(series, about, Axis("iteration", 0), Axis("validation Dice", 0, 1), width=640, height=300)
-    late = [cell["late_gain"] for cell in summary["cells"] if cell.get("late_gain") is not None]
-    told = f"{about}. GenSeg's begin later: its generator learns to draw first."
-    blocks: list[Any] = [Figures([Chart(chart, told, legend(names))])]
+    about = "Validation Dice over the updates of the segmenter, one line a training"
+    chart = line_chart(series, about, Axis("updates", 0), Axis("validation Dice"), width=640, height=300)
+    blocks: list[Any] = [Figures([Chart(chart, f"{about}.", legend(names, markers=False))])]
+    moved = {arm: gains for arm, gains in late.items() if max(map(abs, gains)) > _PLATEAU}
     if late:
-        blocks.append(Text(f"Validation Dice still moved by {min(late):+.3f} to {max(late):+.3f} between the last two "
-                           "quarters of a run; near 0 is the plateau."))  # fmt: skip
+        told = "; ".join(
+            f"{arm_title(arm)} {', '.join(f'{gain:+.3f}' for gain in gains)}" for arm, gains in moved.items()
+        )
+        settled = f"no training moved by more than {_PLATEAU}" if not moved else f"not settled: {told}"
+        blocks.append(
+            Text(f"Validation Dice of the last quarter of a training less that of the quarter before: {settled}.")
+        )
     return blocks
+
+
+def _over_updates(rows: Sequence[Mapping[str, str]]) -> list[tuple[int, float]]:
+    """Return updates of the segmenter so far and validation Dice; the generator's own iterations do not count."""
+    points, updates, before = [], 0, 0
+    for row in rows:
+        now = int(row["iteration"])
+        updates += now - before if row["phase"] not in _DRAWING else 0
+        before = now
+        if row.get("validation"):
+            points.append((updates, float(row["validation"])))
+    return points
 
 
 def study_cost(folder: Path, summary: Mapping[str, Any]) -> list[Any]:

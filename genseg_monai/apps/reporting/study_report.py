@@ -54,19 +54,22 @@ def study_page(folder: Path, *, data: str | None = None, device: str = "cpu", pi
     first = _first(largest, summary)
     key = next(key for key, one in largest.items() if one is first)
     rows = read_rows(folder / "scores.csv")
-    seeds = max((one.seeds for one in first.arms), default=1)
-    verdict = judge(first, seeds=seeds)
+    ours = _judged(first)
+    verdict = judge(first, ours)
     waiting = [cell for cell in summary["cells"] if cell["state"] != "done"]
     if waiting and verdict.answer is not Answer.OPEN:
         told = f"{verdict.sentence[:-1]}; {len(waiting)} of {len(summary['cells'])} cells are not done yet."
         verdict = Verdict(verdict.answer, told)
-    sections = [Section("Results", parts.results(first, _case_results(rows, key, segmenter)))]
+    about = study_parts.beside_the_verdict(first, [one for one in largest.values() if one is not first], ours)
+    scored = parts.results(first, _case_results(rows, key, segmenter), ours=ours)
+    sections = [Section("Results", [*about, *scored, *study_parts.seeds_apart(first, summary, key)])]
     for other, compared in largest.items():
         if other != key:
             title = f"Results on {compared.name}" + (f", {other[1]}" if len({k[1] for k in largest}) > 1 else "")
-            sections.append(Section(title, parts.results(compared, _case_results(rows, other, segmenter), note=False)))
+            scored = parts.results(compared, _case_results(rows, other, segmenter), ours=ours, note=False)
+            sections.append(Section(title, [*scored, *study_parts.seeds_apart(compared, summary, other)]))
     sections.append(Section("How many cases it takes", study_parts.sample_efficiency(all_of_them, summary)))
-    detail, run = _detail(folder, summary, key, _case_results(rows, key, segmenter), data, device, pictures)
+    detail, run = _detail(folder, summary, key, ours, _case_results(rows, key, segmenter), data, device, pictures)
     sections += [
         *detail,
         Section("Training curves", study_parts.study_curves(folder, summary, key)),
@@ -78,7 +81,7 @@ def study_page(folder: Path, *, data: str | None = None, device: str = "cpu", pi
         title=folder.resolve().name,
         answer=str(verdict.answer),
         verdict=verdict.sentence,
-        tiles=_tiles(first, seeds, summary),
+        tiles=_tiles(first, ours, summary, key),
         sections=sections,
         kind="study",
     )
@@ -123,13 +126,18 @@ def _arm(one: Mapping[str, Any]) -> ArmResult:
     intervals = {
         score: Interval(**one[score]) for score in _SCORES if one.get(score) and one[score]["mean"] is not None
     }
-    return ArmResult(one["arm"], intervals, test, against.get("p_holm") if against else None, len(one["seeds"]))
+    return ArmResult(one["arm"], intervals, test, against.get("p_holm") if against else None, one["dice_by_seed"])
 
 
 def _largest(found: Mapping[Key, Comparison]) -> dict[Key, Comparison]:
     """Return the comparisons with the most training cases."""
     most = {key[:2]: max(k[2] for k in found if k[:2] == key[:2]) for key in found}
     return {key: one for key, one in found.items() if key[2] == most[key[:2]]}
+
+
+def _judged(first: Comparison) -> str:
+    """Return the arm the verdict is about: GenSeg, or what there is of it."""
+    return next((arm for arm in ("genseg", *study_parts.SYNTHETIC) if first.arm(arm) is not None), "genseg")
 
 
 def _first(found: Mapping[Key, Comparison], summary: Mapping[str, Any]) -> Comparison:
@@ -152,28 +160,31 @@ def _case_results(rows: Sequence[Mapping[str, str]], key: Key, first_segmenter: 
 
 
 def _detail(
-    folder: Path, summary: Mapping[str, Any], key: Key, arms: dict[str, list[CaseResult]], data: str | None,
-    device: str, pictures: bool,
+    folder: Path, summary: Mapping[str, Any], key: Key, ours: str, arms: dict[str, list[CaseResult]],
+    data: str | None, device: str, pictures: bool,
 ) -> tuple[list[Section], Run | None]:  # fmt: skip
-    """Return one of GenSeg's trainings in detail: that of the seed in the middle."""
+    """Return one training of an arm in detail: that of the seed in the middle, of two the one with less Dice."""
     cells = [
         cell
         for cell in summary["cells"]
         if (cell["segmenter"], int(cell["size"])) == key[1:] and cell["purpose"] == "score" and cell["state"] == "done"
     ]
-    ours = sorted((cell for cell in cells if cell["arm"] == "genseg"), key=lambda cell: cell["dice"].get(key[0], 0))
-    if not ours:
+    own = sorted((cell for cell in cells if cell["arm"] == ours), key=lambda cell: cell["dice"].get(key[0], 0))
+    if not own:
         return [], None
-    chosen = ours[len(ours) // 2]
-    run = replace(read_run(folder / chosen["folder"]), arms=arms)
+    chosen = own[(len(own) - 1) // 2]
+    run = replace(read_run(folder / chosen["folder"]), arms=arms, own=ours)
     rival = next((c for c in cells if c["arm"] == "augment" and c["seed"] == chosen["seed"]), None)
     judge_run = read_run(folder / rival["folder"]) if rival is not None else None
     scored = _scored(summary, key[0], data) if pictures else None
     if pictures and scored is None:
         pictures = False
     sections = seen_sections(run, data=data, device=device, pictures=pictures, scored=scored, judge_run=judge_run)
-    note = Text(f"In detail: the training {chosen['id']}, of the seed whose Dice lies in the middle. The Dice of a "
-                "case is the mean over all seeds; outlines are those of this training.", small=True)  # fmt: skip
+    note = Text(
+        f"In detail: the training {chosen['id']}, of the seed whose Dice lies in the middle (of two, the lower). The "
+        "Dice of a case is the mean over all seeds; outlines are those of this training.",
+        small=True,
+    )
     return [Section(one.title, [note, *one.blocks] if i == 0 else one.blocks) for i, one in enumerate(sections)], run
 
 
@@ -187,15 +198,18 @@ def _scored(summary: Mapping[str, Any], name: str, data: str | None) -> list[dic
     return scored.get(name) or next((cases for known, cases in scored.items() if known != "val"), None)
 
 
-def _tiles(first: Comparison, seeds: int, summary: Mapping[str, Any]) -> list[Tile]:
+def _tiles(first: Comparison, ours: str, summary: Mapping[str, Any], key: Key) -> list[Tile]:
     found = []
-    for arm in ("genseg", first.reference):
+    for arm in (ours, first.reference):
         if (one := first.arm(arm)) is not None:
             d = one.intervals["dice"]
             found.append(Tile(f"Dice, {arm_title(arm)}", f"{d.mean:.3f}", f"95 % {d.low:.3f} to {d.high:.3f}"))
+    seeds = max(1, len(first.gains_by_seed(ours)))
     found.append(Tile("Training cases", str(first.size), f"{seeds} seed{'s' if seeds > 1 else ''}, "
                       f"{first.cases} test cases"))  # fmt: skip
-    saved = [n for n in summary.get("cases_needed", ()) if (n["arm"], n["reference"]) == ("genseg", "plain")]
+    wanted = (*key[:2], ours, "plain")
+    saved = [n for n in summary.get("cases_needed", ())
+             if (n["data"], n["segmenter"], n["arm"], n["reference"]) == wanted]  # fmt: skip
     if saved:
         times = saved[0]["times_fewer"]
         least = "at least " if saved[0]["reached"] == "smallest" else ""

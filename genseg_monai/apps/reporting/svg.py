@@ -191,12 +191,13 @@ def line_chart(
     return canvas.render()
 
 
-def legend(names: Sequence[tuple[str, int]]) -> str:
-    """Return names with their line and marker, as HTML."""
+def legend(names: Sequence[tuple[str, int]], *, markers: bool = True) -> str:
+    """Return names with their line and, unless the chart has none, their marker, as HTML."""
     items = []
     for name, style in names:
         line = f'<line class="line s{style % STYLES}" x1="0" y1="7" x2="26" y2="7"/>'
-        items.append(f'<span class="key"><svg width="26" height="14" aria-hidden="true">{line}{marker(13, 7, style)}'
+        dot = marker(13, 7, style) if markers else ""
+        items.append(f'<span class="key"><svg width="26" height="14" aria-hidden="true">{line}{dot}'
                      f"</svg>{escape(name)}</span>")  # fmt: skip
     return f'<p class="legend">{"".join(items)}</p>'
 
@@ -261,7 +262,7 @@ def _highs(canvas: Canvas) -> tuple[float, float]:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 10_000 else f"{value:.0f}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

@@ -8,20 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from monai.transforms import Compose
+from tqdm import tqdm
 
 from genseg_monai._atomic import whole_file
 from genseg_monai.apps.incontext import universeg_weights
 from genseg_monai.apps.studies.cells import Cell
+from genseg_monai.apps.studies.labels import label_reader
 from genseg_monai.apps.studies.settings import StudySettings
-from genseg_monai.data.read import LabelReader
 from genseg_monai.errors import UserError
 from genseg_monai.handlers.case_scores import native_spacing
 from genseg_monai.inferers.in_context import InContextSettings
 from genseg_monai.inferers.in_context_segmenter import InContextSegmenter
-from genseg_monai.inferers.support_cases import LoadFilesd, apply
+from genseg_monai.inferers.support_cases import apply, support_plan
 from genseg_monai.metrics.cases import score_case, summarise, write_scores
-from genseg_monai.transforms.normalise import MapLabeld
 
 __all__ = ["score_in_context"]
 
@@ -52,11 +51,15 @@ def score_in_context(
     content = {"cell": asdict(cell), "overrides": {}, "supports": [case["case"] for case in train]}
     with whole_file(folder / "cell.json") as temporary:
         temporary.write_text(json.dumps(content | {"in_context": asdict(how)}, indent=2) + "\n", encoding="utf-8")
-    segmenter = InContextSegmenter(path, train, how, device=device or "cpu")
-    read = Compose([LoadFilesd("label", LabelReader()), MapLabeld("label", segmenter.plan.label_values)])
+    values, modality = settings.resolved("label_values"), settings.resolved("modality")
+    plan = support_plan(train, label_values=values, modality=modality)
+    segmenter = InContextSegmenter(path, train, how, plan=plan, device=device or "cpu")
+    read = label_reader(plan.label_values)
     for name, cases in scored.items():
+        if (folder / "scores" / f"{name}_summary.json").is_file():
+            continue  # of a run that was stopped
         rows = []
-        for case in cases:
+        for case in tqdm(cases, desc=name, disable=None):
             truth = apply(read, {"label": case["label"]})["label"]
             mask = segmenter.segment(case).mask.as_tensor()
             if tuple(truth.shape) != tuple(mask.shape):

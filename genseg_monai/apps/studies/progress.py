@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from genseg_monai.apps.studies.budget import forecast, seconds_an_update
-from genseg_monai.apps.studies.cells import Cell, Purpose
+from genseg_monai.apps.studies.cells import Arm, Cell, Purpose
 from genseg_monai.apps.studies.ledger import Ledger, State
 
 __all__ = ["StudyProgress"]
@@ -57,7 +57,8 @@ class StudyProgress:
             [record for record in self.ledger.latest().values() if record["state"] == State.DONE], self.cells
         )
         seconds = forecast(left, self.costs, done)
-        return "time left unknown" if seconds is None else f"about {_time(seconds / self.processes)} left"
+        more = ", the passes of UniverSeg not counted" if any(cell.arm is Arm.INCONTEXT for cell in left) else ""
+        return "time left unknown" if seconds is None else f"about {_time(seconds / self.processes)} left{more}"
 
     def table(self) -> str:
         """Return the cells and what they will take."""

@@ -62,7 +62,11 @@ def write_results(study: Path, settings: StudySettings) -> dict[str, Any]:
         The content of ``summary.json``.
     """
     ledger = Ledger(study)
-    latest = ledger.latest()
+    with ledger.locked("results"):  # from reading on: the last to write has seen most
+        return _write(study, settings, ledger.latest())
+
+
+def _write(study: Path, settings: StudySettings, latest: dict[str, dict[str, Any]]) -> dict[str, Any]:
     cells = settings.cells()
     done = [cell for cell in cells if latest.get(cell.id, {}).get("state") == State.DONE]
     rows = list(read_rows(study, [cell for cell in done if cell.purpose is Purpose.SCORE]))
@@ -70,12 +74,11 @@ def write_results(study: Path, settings: StudySettings) -> dict[str, Any]:
     summary["cells"] = [_told(study, cell, latest.get(cell.id, {})) for cell in cells]
     summary["rates"] = _rates(settings, cells, latest)
     summary |= summarise_study(rows, settings.segmenters[0])
-    with ledger.locked("results"):
-        _write_csv(study / "scores.csv", COLUMNS, [asdict(row) for row in rows])
-        flat = [_flat(result) for result in summary["results"]]
-        _write_csv(study / "summary.csv", list(flat[0]) if flat else ["data"], flat)
-        with whole_file(study / "summary.json") as temporary:
-            temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    _write_csv(study / "scores.csv", COLUMNS, [asdict(row) for row in rows])
+    flat = [_flat(result) for result in summary["results"]]
+    _write_csv(study / "summary.csv", list(flat[0]) if flat else ["data"], flat)
+    with whole_file(study / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
 
 

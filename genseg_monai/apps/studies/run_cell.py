@@ -18,6 +18,7 @@ from genseg_monai._atomic import whole_file
 from genseg_monai.apps.studies.arms import arm_overrides, base_rate
 from genseg_monai.apps.studies.cells import Arm, Cell, Purpose
 from genseg_monai.apps.studies.settings import StudySettings, data_name
+from genseg_monai.metrics.statistics import group_means
 
 __all__ = ["Cases", "case_dice", "cell_folder", "run_cell", "study_cases"]
 
@@ -98,14 +99,17 @@ def run_cell(
                 _score(folder, name, cases, device)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # hundreds of megabytes that nothing needs any more
     dice = {name: case_dice(folder / "scores" / f"{name}.csv") for name in scored}
-    return facts | {"seconds": round(time.monotonic() - begun, 1), "dice": dice}
+    facts |= {"val_cases": dice["val"]} if cell.purpose is Purpose.RATE else {}
+    means = {name: round(sum(values) / len(values), 4) for name, values in dice.items()}
+    return facts | {"seconds": round(time.monotonic() - begun, 1), "dice": means}
 
 
-def case_dice(path: Path) -> float:
-    """Return the mean Dice of a table of scores, over its classes and cases."""
+def case_dice(path: Path) -> list[float]:
+    """Return the Dice of every case of a table of scores, in the order of the table, each the mean over its classes."""
     with path.open(newline="", encoding="utf-8") as stream:
-        values = [float(row["dice"]) for row in csv.DictReader(stream)]
-    return round(sum(values) / len(values), 4)
+        rows = list(csv.DictReader(stream))
+    means = group_means([float(row["dice"]) for row in rows], [row["case"] for row in rows])
+    return [round(value, 4) for value in means.values()]
 
 
 def _write_cell(

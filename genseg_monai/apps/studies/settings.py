@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from monai.bundle import ConfigParser
 
 from genseg_monai._atomic import whole_file
 from genseg_monai.apps.studies.cells import Arm, Cell, Purpose, pilots_of, scored_cells
@@ -78,6 +79,10 @@ class StudySettings:
         scored = scored_cells(self.arms, self.seeds, self.sizes, self.segmenters, self.updates, factor)
         pilots = [pilot for cell in scored for pilot in self.pilots(cell)]
         return list(dict.fromkeys([*pilots, *scored]))
+
+    def resolved(self, name: str) -> Any:
+        """Return the value of an id of the configuration, such as ``label_values``, expressions worked out."""
+        return ConfigParser(self.config()).get_parsed_content(name)
 
     def config(self) -> dict[str, Any]:
         """Return ``train.yaml`` with preset and overrides, unresolved."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from genseg_monai._outcome import one_line
 from genseg_monai.apps.studies.cells import Cell
@@ -25,7 +28,14 @@ _WAIT = 2.0  # seconds between two looks at what other processes do
 Told = Callable[[Cell, dict[str, Any]], None]
 
 
-def work(study: Path, settings: StudySettings, device: str | None = None, tell: Told | None = None) -> list[str]:
+def work(
+    study: Path,
+    settings: StudySettings,
+    device: str | None = None,
+    tell: Told | None = None,
+    *,
+    given_up: Iterable[str] = (),
+) -> list[str]:
     """Run every cell that is not done; a cell that fails is written down and does not stop the others.
 
     Any number of processes may work on one study, on one machine or on several that share its folder.
@@ -35,11 +45,12 @@ def work(study: Path, settings: StudySettings, device: str | None = None, tell: 
         settings: of the study.
         device: cpu, cuda or cuda:N.
         tell: called with a cell and its last record when it has ended.
+        given_up: ids of cells that are not tried.
 
     Returns:
         Ids of the cells that failed here.
     """
-    ledger, failed, tried = Ledger(study), list[str](), set[str]()
+    ledger, failed, tried = Ledger(study), list[str](), set(given_up)
     cells = settings.cells()
     while True:
         left = [cell for cell in cells if cell.id not in tried and not ledger.is_done(cell.id)]
@@ -65,9 +76,11 @@ def work(study: Path, settings: StudySettings, device: str | None = None, tell: 
 
 
 def chosen_factor(ledger: Ledger, settings: StudySettings, cell: Cell) -> float:
-    """Return the factor on the learning rate with the best mean Dice on the validation cases.
+    """Return the factor on the learning rate that the validation cases choose, the same for all cells of an arm.
 
-    Of equal ones the factor nearest to 1 counts.
+    The one nearest to 1 that is no worse than the best by more than the standard error of their difference over the
+    cases: a few validation cases and a short run tell good rates from bad ones, not good ones from each other (the rule
+    of one standard error; Breiman et al., Classification and Regression Trees, 1984).
 
     Raises:
         UserError: every rate failed.
@@ -75,14 +88,24 @@ def chosen_factor(ledger: Ledger, settings: StudySettings, cell: Cell) -> float:
     if cell.factor is not None:
         return cell.factor
     latest = ledger.latest()
+    for sibling in settings.cells():  # a pilot that is tried again later changes nothing for the cells to come
+        alike = (sibling.arm, sibling.segmenter, sibling.purpose) == (cell.arm, cell.segmenter, cell.purpose)
+        if alike and latest.get(sibling.id, {}).get("state") == State.DONE:
+            return float(latest[sibling.id]["factor"])
     reached = {
-        pilot.factor: latest[pilot.id]["dice"]["val"]
+        pilot.factor: np.asarray(latest[pilot.id]["val_cases"])
         for pilot in settings.pilots(cell)
         if latest.get(pilot.id, {}).get("state") == State.DONE and pilot.factor is not None
     }
     if not reached:
         raise UserError(cell.id, "no learning rate could be chosen, all of them failed; see their logs/cell.log")
-    return max(reached, key=lambda factor: (reached[factor], -abs(factor - 1)))
+    best = max(reached.values(), key=lambda dice: float(dice.mean()))
+
+    def as_good(dice: np.ndarray) -> bool:
+        lead = best - dice
+        return bool(lead.mean() <= lead.std(ddof=1) / math.sqrt(len(lead)) if len(lead) > 1 else lead.mean() <= 0)
+
+    return min((factor for factor, dice in reached.items() if as_good(dice)), key=lambda factor: abs(math.log(factor)))
 
 
 def _pilots_ended(ledger: Ledger, settings: StudySettings, cell: Cell, tried: set[str]) -> bool:

@@ -98,6 +98,34 @@ def test_a_loss_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert report(write_study(tmp_path, {**GAIN, "genseg": -0.03}), capsys)[0].startswith("No, GenSeg did worse")
 
 
+def test_seeds_that_disagree_are_no_yes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path, GAIN)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    [ours] = [one for one in summary["results"] if (one["arm"], one["size"]) == ("genseg", 40)]
+    ours["dice_by_seed"]["1"] = 0.1
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    verdict, text = report(tmp_path, capsys)
+    assert "; the seeds disagree: +0.0" in verdict
+    assert "| GenSeg | 0.7" in text
+    assert "| 0.100 | 0 | 0 | 0 |" in text  # each seed by itself, and how many masks were empty
+
+
+def test_what_the_verdict_leaves_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The other arms with synthetic pairs, and the data sets out of domain."""
+    gain = {**GAIN, "genseg": -0.03, "separate": 0.03, "no_search": 0.01}
+    verdict, text = report(write_study(tmp_path, gain, test="hands"), capsys)
+    assert verdict.startswith("No, GenSeg did worse")
+    results = text[text.index("## Results\n") : text.index("## Results on hands")]
+    assert "The best of the other arms with synthetic pairs: Yes, the arm ‘Separate generator’ helped" in results
+    assert "On hands: No, GenSeg did worse" in results
+    assert "- Training cases: 40 (2 seeds, 12 test cases)\n" in text
+
+
+def test_a_study_without_genseg_judges_what_there_is_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verdict, _ = report(write_study(tmp_path, {"augment": 0.0, "scenes": 0.04}), capsys)
+    assert verdict.startswith("Yes, the arm ‘GenSeg, scenes’ helped on these data")
+
+
 def test_the_cases_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, text = report(write_study(tmp_path, GAIN), capsys)
     assert "How many cases it takes" in text
@@ -107,9 +135,30 @@ def test_the_cases_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert f"{need['times_fewer']:.1f} times" in text
 
 
+def test_the_cases_saved_are_those_of_the_data_set_of_the_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(tmp_path, GAIN, test="aaa")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for need in summary["cases_needed"]:
+        need["times_fewer"] = 8.0 if need["data"] == "aaa" else 3.4
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert "- Fewer cases than plain: 3.4 times" in report(tmp_path, capsys)[1].replace("at least ", "")
+
+
 def test_other_data_have_their_own_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, text = report(write_study(tmp_path, GAIN, test="hands"), capsys)
     assert text.index("## Results\n") < text.index("## Results on hands")
+
+
+def test_arms_that_have_not_settled_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study(tmp_path, GAIN)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary["cells"][-1]["late_gain"] = -0.146  # of UniverSeg here, which has nothing to settle
+    summary["cells"][0]["late_gain"] = 0.3  # plain, 10 cases: not in the comparison
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    _, text = report(tmp_path, capsys)
+    assert "of the quarter before: not settled: UniverSeg, in context +0.010, -0.146." in text
 
 
 def test_cells_that_wait_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
