@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from genseg_monai._optional import require
 from genseg_monai.pacs.dimse import FACTS, instances_of, series_of
-from genseg_monai.pacs.faults import ArchiveError, NetFault
+from genseg_monai.pacs.faults import ArchiveError, Bound, NetFault
 from genseg_monai.pacs.inbox import Arriving, Inbox
 from genseg_monai.pacs.multipart import boundary_of, parts
 from genseg_monai.pacs.records import InstanceRecord, Query, SeriesRecord, is_uid
@@ -31,7 +31,6 @@ __all__ = ["WebArchive"]
 
 _JSON = "application/dicom+json"
 _DICOM = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-_MAX_JSON = 256 * 2**20
 _PAGE = 1000
 _READ = 2**18
 # keyword -> tag, of everything asked for
@@ -216,11 +215,11 @@ class WebArchive:
                 return list(found.values())
 
     def _json(self, reply: httpx.Response, route: str) -> Any:
-        held = bytearray()
+        limits, held = self.settings.limits, bytearray()
+        bound = Bound(route, limits.answer_bytes, limits.series_seconds)
         for chunk in reply.iter_raw():
+            bound(len(chunk))
             held += chunk
-            if len(held) > _MAX_JSON:
-                raise ArchiveError(route, NetFault.BOUNDS, f"wanted an answer of at most {_MAX_JSON} bytes, got more")
         try:
             return json.loads(held) if held else []
         except (ValueError, RecursionError):

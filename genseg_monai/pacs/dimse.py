@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from genseg_monai._optional import require
-from genseg_monai.pacs.faults import ArchiveError, NetFault
+from genseg_monai.pacs.faults import ArchiveError, Bound, NetFault
 from genseg_monai.pacs.inbox import Inbox
 from genseg_monai.pacs.receive import Receiver, storing
 from genseg_monai.pacs.records import InstanceRecord, Query, SeriesRecord, is_uid
@@ -70,7 +71,7 @@ class DimseArchive:
             ArchiveError: it is not, or does not know us.
         """
         start = time.perf_counter()
-        with Line(self.settings, "c-echo", [_ECHO]) as line:
+        with self._line("c-echo", _ECHO) as line:
             _succeed(line.send_c_echo(), "c-echo")
         return time.perf_counter() - start
 
@@ -134,18 +135,29 @@ class DimseArchive:
             _follow(line.send_c_get(keys, _GET), inbox, "c-get")
 
     def _move(self, series: SeriesRecord, keys: Dataset, inbox: Inbox) -> None:
-        with Receiver(self.settings, inbox) as receiver, Line(self.settings, "c-move", [_MOVE]) as line:
+        with Receiver(self.settings, inbox) as receiver, self._line("c-move", _MOVE) as line:
             try:
                 _follow(line.send_c_move(keys, self.settings.aet, _MOVE), inbox, "c-move")
             finally:
                 receiver.drain()
+
+    @contextmanager
+    def _line(self, route: str, model: str) -> Iterator[Any]:
+        """Give an association for one question, of which not more than allowed comes back."""
+        limits = self.settings.limits
+        bound = Bound(route, limits.answer_bytes, limits.series_seconds)
+        try:
+            with Line(self.settings, route, [model], count=bound) as line:
+                yield line
+        except ArchiveError as error:
+            raise bound.fault or error from None  # says more than that the line ended
 
     def _keys(self, series: SeriesRecord) -> dict[str, str]:
         return {"StudyInstanceUID": series.study_uid, "SeriesInstanceUID": series.series_uid}
 
     def _find(self, level: str, keys: dict[str, str]) -> list[dict[str, Any]]:
         answers = []
-        with Line(self.settings, "c-find", [_FIND]) as line, warnings.catch_warnings():
+        with self._line("c-find", _FIND) as line, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # their text holds values
             for status, answer in line.send_c_find(_dataset({"QueryRetrieveLevel": level, **keys}), _FIND):
                 if status and status.Status in _PENDING and answer is not None:

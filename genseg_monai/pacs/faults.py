@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from genseg_monai._outcome import RunFailed
 
-__all__ = ["ArchiveError", "NetFault", "retrying"]
+__all__ = ["ArchiveError", "Bound", "NetFault", "retrying"]
 
 _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -71,6 +71,46 @@ class ArchiveError(RunFailed):
     def passing(self) -> bool:
         """Say whether trying again may help."""
         return self.reason in _PASSING
+
+
+class Bound:
+    """Counts what an archive answers to one query, and stops what is too much or takes too long.
+
+    Args:
+        route: to name in the error.
+        most: bytes.
+        seconds: from now on.
+        clock: seconds.
+
+    Example:
+        >>> bound = Bound("c-find", most=100, seconds=60)
+        >>> bound(100)
+        >>> bound(1)
+        Traceback (most recent call last):
+            ...
+        genseg_monai.pacs.faults.ArchiveError: c-find: wanted answers of at most 100 bytes, got more; narrow the query
+    """
+
+    def __init__(self, route: str, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.fault: ArchiveError | None = None
+        self._route, self._most, self._seconds = route, most, seconds
+        self._left, self._clock, self._deadline = most, clock, clock() + seconds
+
+    def __call__(self, size: int) -> None:
+        """Note bytes that came.
+
+        Raises:
+            ArchiveError: they were too many, or too late.
+        """
+        self._left -= size
+        problem = ""
+        if self._left < 0:
+            problem = f"wanted answers of at most {self._most} bytes, got more; narrow the query"
+        elif self._clock() > self._deadline:
+            problem = f"wanted answers within {self._seconds:g} s, they take longer; narrow the query"
+        if problem:
+            self.fault = ArchiveError(self._route, NetFault.BOUNDS, problem)
+            raise self.fault
 
 
 def retrying(

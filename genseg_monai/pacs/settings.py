@@ -73,9 +73,10 @@ class Limits:
 
     Attributes:
         answers: to one query.
+        answer_bytes: of all of them.
         object_bytes: of one instance.
         series_bytes: of one series.
-        series_seconds: for one series.
+        series_seconds: for one series, or one query.
         idle_seconds: without a byte.
         reserve_bytes: to leave free on the disk.
         associations: at the receiver of C-MOVE at the same time.
@@ -83,6 +84,7 @@ class Limits:
     """
 
     answers: int = 20_000
+    answer_bytes: int = 256 * 2**20
     object_bytes: int = 2 * 2**30
     series_bytes: int = 32 * 2**30
     series_seconds: float = 3600.0

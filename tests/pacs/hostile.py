@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,7 +43,7 @@ def dimse_archive(paths: list[Path], mode: str) -> Iterator[int]:
 
     abort: ends the association after the second instance. wrong_study: sends another study than asked for.
     endless: never stops sending. fewer: leaves the last instance out. path_uid: answers with UIDs like paths.
-    answers: a query has no end. once_abort: as abort, but only the first time.
+    answers: a query has no end. fragments: one answer has no end. once_abort: as abort, but only the first time.
     """
     from pynetdicom import AE, AllStoragePresentationContexts, evt
     from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as Find
@@ -51,6 +53,9 @@ def dimse_archive(paths: list[Path], mode: str) -> Iterator[int]:
     calls = {"get": 0}
 
     def find(event: Any) -> Iterator[tuple[int, Dataset | None]]:
+        if mode == "fragments":
+            _endless_answer(event.assoc.dul.socket.socket, event.context.context_id, event.request.MessageID)
+            return
         level = event.identifier.QueryRetrieveLevel
         several = {"STUDY": images[:1], "SERIES": images[:1], "IMAGE": images}[level]
         number = 0
@@ -109,6 +114,19 @@ def dimse_archive(paths: list[Path], mode: str) -> Iterator[int]:
         yield port
     finally:
         server.shutdown()
+
+
+def _endless_answer(connection: socket.socket, context: int, number: int) -> None:
+    """Send the head of a C-FIND answer, and pieces of its data set for as long as somebody takes them."""
+
+    def piece(control: int, value: bytes) -> bytes:
+        return struct.pack(">BxIIBB", 4, len(value) + 6, len(value) + 2, context, control) + value
+
+    values = ((0x0100, 0x8020), (0x0120, number), (0x0800, 1), (0x0900, 0xFF00))
+    connection.sendall(piece(3, b"".join(struct.pack("<HHIH", 0, tag, 2, value) for tag, value in values)))
+    with suppress(OSError):
+        for _ in range(5000):
+            connection.sendall(piece(0, b"\0" * 200_000))
 
 
 def multipart(files: list[bytes], boundary: str = _BOUNDARY, end: bool = True) -> bytes:

@@ -108,6 +108,17 @@ def test_answers_without_end(study: Study) -> None:
     assert caught.value.reason is NetFault.BOUNDS
 
 
+@pytest.mark.parametrize("limits", [{"answer_bytes": 2**21}, {"series_seconds": 0.3}], ids=str)
+def test_an_answer_without_end(study: Study, limits: dict) -> None:
+    with dimse_archive(list(study.images), "fragments") as port, web_archive([b" " * 100], "endless") as (url, _):
+        settings = settings_of(port, url, **limits)
+        with WebArchive(settings) as web:
+            for archive in (DimseArchive(settings), web):
+                with pytest.raises(ArchiveError, match="narrow the query") as caught:
+                    archive.studies(Query(date="20240101-"))
+                assert caught.value.reason is NetFault.BOUNDS
+
+
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
