@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from genseg_monai.engines.estimate import parse_budget
 from genseg_monai.errors import UserError
 from genseg_monai.networks.segmenters import Segmenter
 
-__all__ = ["switch", "training_ids", "training_options"]
+__all__ = ["count", "share", "switch", "training_ids", "training_options"]
 
 
 def training_options(segmenter: str) -> dict[str, Any]:
@@ -89,3 +90,30 @@ def switch(value: Any, name: str) -> bool:
     if str(value).lower() not in known:
         raise UserError(name, f"wanted true or false, got {value!r}")
     return known[str(value).lower()]
+
+
+def count(value: Any, name: str) -> int:
+    """Read a number of things as the clients send it: 16, "16".
+
+    Raises:
+        UserError: it is no whole number from 1 on.
+    """
+    found = re.fullmatch(r"\s*(\d+)(\.0*)?\s*", str(value))
+    if not found or int(found[1]) < 1:
+        raise UserError(name, f"wanted a whole number from 1 on, got {value!r}")
+    return int(found[1])
+
+
+def share(value: Any, name: str) -> float:
+    """Read a share as the clients send it: 0.2, "0.2"; what is below 0 is 0.
+
+    Raises:
+        UserError: it is no number below 1.
+    """
+    try:
+        found = max(float(value), 0.0)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not found < 1:
+        raise UserError(name, f"wanted a share below 1, such as 0.2, got {value!r}")
+    return found

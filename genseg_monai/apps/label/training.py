@@ -17,7 +17,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.train.bundle import BundleTrainTask
 
 from genseg_monai._outcome import report_in_one_line
-from genseg_monai.apps.label.options import switch, training_ids, training_options
+from genseg_monai.apps.label.options import share, switch, training_ids, training_options
 from genseg_monai.apps.label.segment import told_to_client
 from genseg_monai.dicom.uids import Key
 from genseg_monai.transforms.save import stem_of
@@ -122,7 +122,7 @@ class GenSegTraining(BundleTrainTask):
 
         The draw follows from the names, so that a case that was held out is not trained on next time.
         """
-        wanted = round(max(float(request["val_split"]), 0.0) * len(datalist))
+        wanted = round(share(request["val_split"], "val_split") * len(datalist))
         wanted = max(min(wanted, len(datalist) - _FEWEST), 0)
         groups: dict[str, list[dict[str, Any]]] = {}
         for case in datalist:

@@ -6,14 +6,19 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import torch
 from fastapi import HTTPException
+from monai.data import MetaTensor
 
 from genseg_monai._outcome import one_line
 from genseg_monai.apps.label.models import Models
 from genseg_monai.apps.label.scoring import CaseScoring
+from genseg_monai.apps.label.strategies import Disagreement
 from genseg_monai.apps.label.training import GenSegTraining
+from genseg_monai.errors import UserError
 
 SHIPPED = Path(__file__).parents[3] / "bundle"
 
@@ -95,7 +100,75 @@ def scores(folder: Path) -> Any:
     return told
 
 
-PARTS: list[Callable[[Path], Any]] = [groups, scores]
+class Waiting(Archived):
+    """A datastore of which half is labelled."""
+
+    def get_unlabeled_images(self) -> list[str]:
+        return [f"{i}" for i in range(40)]
+
+    def get_labeled_images(self) -> list[str]:
+        return list(self.told)
+
+    def get_image_uri(self, case: str) -> str:
+        return case
+
+
+def ranking(folder: Path) -> Any:
+    """Return how often the labelled cases are listed and cases scored for two answers, and again after a correction;
+    and what is told of numbers of candidates that mean nothing."""  # fmt: skip
+    label, listed, scored = folder / "label.nii.gz", list[int](), list[str]()
+    label.write_bytes(b"one")
+    (folder / "models").mkdir()
+    (folder / "models" / "model.pt").write_bytes(b"trained")
+
+    def labelled() -> list[dict[str, str]]:
+        listed.append(1)
+        return [{"image": str(label), "label": str(label)}]
+
+    class Segmenter:
+        plan = SimpleNamespace(classes=("background", "liver"))
+
+        def segment(self, image: str | Path) -> Any:
+            scored.append(str(image))
+            return SimpleNamespace(mask=MetaTensor(torch.ones(1, 4, 4)), uncertainty=0.5)
+
+    class Known(Models):
+        def trained(self, device: str = "cpu") -> Any:
+            return Segmenter()
+
+        def shown(self, *settings: Any, **more: Any) -> Any:
+            self._supports()
+            return Segmenter()
+
+    strategy, store, told = Disagreement(Known(folder, labelled)), Waiting({"l": {}}), []
+    for content in (b"one", b"one", b"corrected"):
+        if label.read_bytes() != content:
+            label.write_bytes(content)
+        listed.clear()
+        scored.clear()
+        strategy({}, store)
+        told.append([len(listed), len(scored)])
+    refused = []
+    for candidates in (0, -1, "x", None):
+        try:
+            strategy({"candidates": candidates}, store)
+        except HTTPException as error:
+            refused.append([error.status_code, error.detail])
+    return {"listed and scored": told, "refused": refused}
+
+
+def share_held_out(folder: Path) -> Any:
+    """Return what is told of a share to hold out that means nothing."""
+    training = GenSegTraining(SHIPPED, {}, folder)
+    cases = training._fetch_datalist({"model": "genseg"}, Archived({f"c{i}": {} for i in range(10)}))
+    told = [len(part) for part in training._partition_datalist(cases, {"val_split": "0.2"})]
+    try:
+        training._partition_datalist(cases, {"val_split": None})
+    except UserError as error:
+        return [*told, str(error)]
+
+
+PARTS: list[Callable[[Path], Any]] = [groups, scores, ranking, share_held_out]
 
 if __name__ == "__main__":
     found = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genseg_monai.apps.label.options import switch, training_ids, training_options
+from genseg_monai.apps.label.options import count, share, switch, training_ids, training_options
 from genseg_monai.errors import UserError
 
 
@@ -40,3 +40,20 @@ def test_what_means_nothing_is_told(option: str, value: str, said: str) -> None:
 def test_switches_as_clients_send_them() -> None:
     assert [switch(value, "x") for value in (True, "true", "True", 1, "1")] == [True] * 5
     assert [switch(value, "x") for value in (False, "false", 0)] == [False] * 3
+
+
+def test_numbers_as_clients_send_them() -> None:
+    assert [count(value, "x") for value in (3, "3", 3.0, " 3 ")] == [3] * 4
+    assert [share(value, "x") for value in (0.25, "0.25", 0, -1)] == [0.25, 0.25, 0, 0]
+
+
+@pytest.mark.parametrize("value", [0, -1, "x", None, 2.5, True, "", float("inf")])
+def test_what_counts_nothing_is_told(value: object) -> None:
+    with pytest.raises(UserError, match=r"candidates: wanted a whole number from 1 on, got"):
+        count(value, "candidates")
+
+
+@pytest.mark.parametrize("value", [1, 2.0, "x", None, float("nan"), [0.2]])
+def test_what_is_no_share_is_told(value: object) -> None:
+    with pytest.raises(UserError, match=r"val_split: wanted a share below 1, such as 0.2, got"):
+        share(value, "val_split")

@@ -41,3 +41,15 @@ def test_labels_are_fetched_before_they_are_scored_and_one_bad_case_ends_nothing
     assert told["some"] == {"a": {"dice": 1.0, "of": "label.nii.gz"}}
     assert told["noted"] == ["a"]
     assert told["none"] == [400, "b: wanted its label, there is none that can be read"]
+
+
+def test_an_answer_lists_the_labelled_cases_a_few_times_and_scores_again_after_a_correction(found: dict) -> None:
+    asked = found["ranking"]["listed and scored"]
+    assert [scored for _, scored in asked] == [2 * 16, 0, 2 * 16]
+    assert max(listed for listed, _ in asked) <= 3, "an archive is asked each time"
+
+
+def test_options_that_mean_nothing_are_told(found: dict) -> None:
+    told = "candidates: wanted a whole number from 1 on, got "
+    assert found["ranking"]["refused"] == [[400, told + value] for value in ("0", "-1", "'x'", "None")]
+    assert found["share_held_out"] == [8, 2, "val_split: wanted a share below 1, such as 0.2, got None"]
