@@ -7,6 +7,7 @@ added, or dropped from the middle.
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import json
 import os
@@ -24,14 +25,14 @@ _START = "0" * 64
 
 
 class AuditLog:
-    """An append-only file of JSON lines, mode 0600.
+    """An append-only file of JSON lines, mode 0600, held by one writer at a time: two would break the chain of seals.
 
     Args:
         path: the file; a log that exists is checked and continued, a line cut off by a crash is dropped.
         key: seals the lines.
 
     Raises:
-        UserError: the log that exists was changed, or sealed with another key.
+        UserError: the log that exists was changed or sealed with another key, or another run writes it.
 
     Example:
         >>> import tempfile
@@ -45,6 +46,11 @@ class AuditLog:
     def __init__(self, path: Path, key: Key) -> None:
         self._key = key
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._descriptor)
+            raise UserError(path.name, "another run is writing here; wait for it to end") from None
         lines, whole = _lines(path)
         ok, reason, self._last, self._number = _check(lines, key)
         if not ok:

@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 
 from genseg_monai.dicom import folder as folder_module
-from genseg_monai.dicom.audit import verify_audit
+from genseg_monai.dicom.audit import AuditLog, verify_audit
 from genseg_monai.dicom.folder import deidentify_folder
 from genseg_monai.dicom.output import hash_file
 from genseg_monai.dicom.profile import Option, Profile
@@ -182,6 +182,21 @@ def test_the_audit_log_tells_who_when_and_what_without_values(studies, done):
     assert sum(record["event"] == "quarantined" for record in records) == 6
     assert verify_audit(path, KEY) == (True, "")
     assert not verify_audit(path, Key(bytes(32)))[0]
+
+
+def test_two_runs_into_one_folder_do_not_break_the_audit_log(studies, done, tmp_path):
+    shutil.copytree(done[0], tmp_path, dirs_exist_ok=True)
+    before = tree(tmp_path)
+    path = tmp_path / "audit.jsonl"
+    with AuditLog(path, KEY) as log:
+        log.write("first")
+        with pytest.raises(UserError, match="another run"):
+            deidentify_folder(studies[0], tmp_path, profile=EVERYTHING, key=KEY)
+        log.write("still first")
+    assert verify_audit(path, KEY) == (True, "")
+    deidentify_folder(studies[0], tmp_path, profile=EVERYTHING, key=KEY)
+    assert verify_audit(path, KEY) == (True, "")
+    assert tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("attack", ["change", "drop", "swap", "add"])
