@@ -16,6 +16,7 @@ import io
 import types
 import typing
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import fire
 
 from genseg_monai.errors import UserError
 
-__all__ = ["bind"]
+__all__ = ["bind", "one_of"]
 
 _SWITCH = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -55,6 +56,17 @@ def bind(function: Callable[..., Any], words: Sequence[str]) -> dict[str, Any]:
         name: _convert(name, value, hints.get(name, str) if name in _names(signature) else str)
         for name, value in given.items()
     }
+
+
+def one_of(flag: str, value: str, kind: type[StrEnum]) -> str:
+    """Return a value that has to be a word of a vocabulary.
+
+    Raises:
+        UserError: it is none.
+    """
+    if value not in list(kind):
+        raise UserError(flag, f"wanted {' or '.join(kind)}, got {value!r}")
+    return value
 
 
 def _names(signature: inspect.Signature) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from tqdm import tqdm
 
 from genseg_monai._outcome import RunFailed
+from genseg_monai.apps.command_line import one_of
 from genseg_monai.apps.deidentify import show, tell_refused
 from genseg_monai.apps.pacs_check import report_only_kind
 from genseg_monai.dicom.convert import convert_folder
 from genseg_monai.dicom.dataset import load_labels
+from genseg_monai.dicom.geometry import Gaps, Tilt
 from genseg_monai.dicom.profile import load_profile
 from genseg_monai.dicom.uids import Key
 
@@ -57,8 +59,8 @@ def convert(
             None if labels is None else load_labels(labels),
             key=Key.load(key_file),
             profile=load_profile(profile),
-            tilt=tilt,
-            gaps=gaps,
+            tilt=one_of("--tilt", tilt, Tilt),
+            gaps=one_of("--gaps", gaps, Gaps),
             progress=lambda number, total: show(bar, number, total),
         )
     unknown = f"; names without a class: {', '.join(result.unknown)}" if result.unknown else ""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genseg_monai._outcome import RunFailed
+from genseg_monai.apps.command_line import one_of
 from genseg_monai.apps.pacs_check import open_archive, report_only_kind
 from genseg_monai.apps.progress import bars
 from genseg_monai.errors import UserError
@@ -30,6 +31,8 @@ def pull(
     labels: str | None = None,
     profile: str | None = None,
     key_file: str | None = None,
+    tilt: str = "refuse",
+    gaps: str = "refuse",
     dry_run: bool = False,
 ) -> str:
     """Fetch image series and their annotations from an archive, and turn them into a data set without names.
@@ -52,6 +55,8 @@ def pull(
         labels: a YAML file that gives names of segments and regions their classes
         profile: a YAML file of de-identification options
         key_file: the secret key, mode 0600; else GENSEG_KEY_FILE names it
+        tilt: what to do with a tilted gantry: refuse, shear or resample
+        gaps: what to do with one missing slice: refuse or fill
         dry_run: only say what would be fetched
 
     Returns:
@@ -65,6 +70,7 @@ def pull(
         genseg pull --pacs pacs.yaml --out liver --date 20240101-20241231 --modality CT --key-file key --dry-run
     """
     from genseg_monai.dicom.dataset import load_labels
+    from genseg_monai.dicom.geometry import Gaps, Tilt
     from genseg_monai.dicom.profile import load_profile
     from genseg_monai.dicom.uids import Key
     from genseg_monai.pacs.pull import look
@@ -84,11 +90,12 @@ def pull(
     chosen = load_rules(rules)
     classes = load_labels(labels) if labels else None
     kept = load_profile(profile)
+    geometry = {"tilt": one_of("--tilt", tilt, Tilt), "gaps": one_of("--gaps", gaps, Gaps)}
     key = None if dry_run else Key.load(key_file)
     with open_archive(pacs, route) as archive, bars() as tell, report_only_kind("pull"):
         if key is None:
             return _report(look(archive, query, chosen, tell))
-        done = fetch(archive, query, out, key=key, rules=chosen, labels=classes, profile=kept, tell=tell)
+        done = fetch(archive, query, out, key=key, rules=chosen, labels=classes, profile=kept, tell=tell, **geometry)
     lines = [
         _report(done.choice),
         f"data set: {done.labelled} labelled and {done.unlabelled} unlabelled cases in {out}",

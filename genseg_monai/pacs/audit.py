@@ -5,6 +5,7 @@ Neither holds an original value: series are named by keyed pseudonyms (`genseg_m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from genseg_monai.dicom.audit import AuditLog
@@ -22,14 +23,16 @@ class Ledger:
     Args:
         out: the output folder.
         key: names series and seals lines.
+        geometry: what was to be done with tilted and incomplete stacks: a refused one is not tried again.
 
     Raises:
-        UserError: the folder was written with another key, or its log was changed.
+        UserError: the folder was written with another key or geometry, or its log was changed.
     """
 
-    def __init__(self, out: Path, key: Key) -> None:
+    def __init__(self, out: Path, key: Key, geometry: Sequence[str] = ()) -> None:
         self.key, self._log = key, out / "audit.jsonl"
-        self._done = Progress(out / ".genseg" / "pull", {"command": "pull", "key": key.fingerprint})
+        settings = {"command": "pull", "key": key.fingerprint, "geometry": list(geometry)}
+        self._done = Progress(out / ".genseg" / "pull", settings)
 
     def name(self, series: SeriesRecord) -> str:
         """Return the pseudonym of a series."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from genseg_monai.dicom.convert import convert_folder
 from genseg_monai.dicom.folder import write_quarantine
+from genseg_monai.dicom.geometry import Gaps, Tilt
 from genseg_monai.dicom.output import hash_file, write_json
 from genseg_monai.dicom.profile import Profile
 from genseg_monai.dicom.scan import scan_folder
@@ -75,6 +76,8 @@ def pull(
     rules: Rules | None = None,
     labels: Mapping[str, int] | None = None,
     profile: Profile | None = None,
+    tilt: Tilt | str = Tilt.REFUSE,
+    gaps: Gaps | str = Gaps.REFUSE,
     tell: Tell | None = None,
 ) -> Pulled:
     """Fetch and convert what a query and rules choose.
@@ -87,20 +90,23 @@ def pull(
         rules: which of their series; None takes all.
         labels: name of segment or region -> class; None numbers the names found.
         profile: what is refused, and which names may stay.
+        tilt: what to do with a tilted gantry, see `read_series`.
+        gaps: what to do with one missing slice, see `read_series`.
         tell: called with a stage (query, retrieve, convert), what is done of it, and all.
 
     Raises:
         ArchiveError: nobody there, not for us, or the disk is full; what arrived is kept for the next run.
-        UserError: the folder was written with another key or other labels.
+        UserError: the folder was written with another key, other labels or another geometry.
     """
     out = Path(out).resolve()
     # beside the data set, on the same disk: nobody takes a raw copy for a part of it
     with Spool(out.with_name(f".{out.name}.spool")) as spool:
         spool.drop_scratch()
-        ledger = Ledger(out, key)
+        geometry = Tilt(tilt), Gaps(gaps)
+        ledger = Ledger(out, key, geometry)
         choice = choose(archive, query, rules or Rules(), spool, _stage(tell, "query"))
         ledger.write("chosen", route=archive.route, studies=choice.studies, series=len(choice.wanted))
-        job = _Job(archive, spool, ledger, out, labels or _labels_of(out), profile or Profile(), tell)
+        job = _Job(archive, spool, ledger, out, labels or _labels_of(out), profile or Profile(), geometry, tell)
         todo = [one for one in choice.wanted if not ledger.has(one)]
         job.expect(todo)
         for batch in _batches(todo, whole=job.labels is None):
@@ -124,10 +130,12 @@ class _Job:
         out: Path,
         labels: Mapping[str, int] | None,
         profile: Profile,
+        geometry: tuple[Tilt, Gaps],
         tell: Tell | None,
     ) -> None:
         self.archive, self.spool, self.ledger, self.out = archive, spool, ledger, out
         self.labels, self.profile, self.tell = labels, profile, tell
+        self.tilt, self.gaps = geometry
         self.failed: Counter[str] = Counter()
         self.refused = _read_quarantine(out)
         self._total = self._before = 0
@@ -162,6 +170,8 @@ class _Job:
             self.labels,
             key=self.ledger.key,
             profile=self.profile,
+            tilt=self.tilt,
+            gaps=self.gaps,
             also_refused=self.refused,  # of earlier batches and runs
             progress=_stage(self.tell, "convert"),
         )

@@ -86,6 +86,8 @@ def test_an_empty_data_set_is_a_failure(files: Path, capsys: pytest.CaptureFixtu
         (["--patient-id", "@missing.txt"], "behind the @"),
         (["--patient-id", ","], "at least one value"),
         (["--study-uid", "../../x"], "digits and points"),
+        (["--date", "20240101", "--tilt", "bend"], "refuse or shear or resample"),
+        (["--date", "20240101", "--gaps", "leave"], "refuse or fill"),
         (["--date", "20240101", "--rules", "missing.yaml"], "readable YAML"),
     ],
 )

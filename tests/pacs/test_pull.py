@@ -190,6 +190,18 @@ def test_another_key_or_other_labels_are_refused(archive: Orthanc, studies: list
         run(archive, out, labels={"liver": 2})
 
 
+def test_a_missing_slice_is_filled_where_asked_for(archive: Orthanc, tmp_path: Path) -> None:
+    study = write_study(tmp_path / "in", slices=7, phi=False, seg=False, rtstruct=False)
+    study.images[3].unlink()
+    archive.send(tmp_path / "in")
+    assert run(archive, tmp_path / "strict").refused == {"missing_slice": 1}
+    filled = run(archive, tmp_path / "filled", gaps="fill")
+    assert (filled.unlabelled, filled.refused) == (1, {})
+    assert nib.load(next((tmp_path / "filled" / "imagesTs").iterdir())).shape[2] == 7
+    with pytest.raises(UserError, match="same geometry"):  # and not a silence: the series counts as done
+        run(archive, tmp_path / "strict", gaps="fill")
+
+
 def test_a_series_with_a_broken_file_is_refused(archive: Orthanc, tmp_path: Path) -> None:
     """The last slice is cut off: without it the volume would be one slice short and look whole."""
     study = write_study(tmp_path / "study", slices=6, phi=False)
