@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import product
 
 from genseg_monai.errors import UserError
@@ -88,10 +88,9 @@ class Query:
             raise UserError("--date", f"wanted YYYYMMDD or YYYYMMDD-YYYYMMDD, got {self.date!r}")
         if self.description:
             matches_text(self.description, "")
-        if not any((self.patient_id, self.accession, self.study_uid, self.series_uid, self.date)):
-            raise UserError(
-                "pull", "wanted at least one of --patient-id, --accession, --study-uid, --series-uid, --date; name one"
-            )
+        if not any(getattr(self, one.name) for one in fields(self)):
+            flags = ", ".join(f"--{one.name.replace('_', '-')}" for one in fields(self))
+            raise UserError("pull", f"wanted at least one of {flags}; name one")
 
     @property
     def of_series_alone(self) -> bool:

@@ -68,6 +68,7 @@ def test_query(archive: Orthanc, study: Study, route: str, connect: Connect) -> 
         Query(patient_id=("nobody",)),
         Query(date="19990101-19991231"),
         Query(study_uid=("1.2.3",)),
+        Query(modality=("MG",)),
     ):
         assert peer.studies(query) == []
     first = found["CT"]
@@ -76,6 +77,9 @@ def test_query(archive: Orthanc, study: Study, route: str, connect: Connect) -> 
         Query(study_uid=("1.2.3", first.study_uid)),
         Query(series_uid=(first.series_uid,)),
         Query(patient_id=("nobody", study.patient_id)),
+        Query(modality=("CT",)),
+        Query(description="*portal*"),
+        Query(series_uid=(first.series_uid,), modality=("MR",)),  # of the series, which `accepts` looks at
     ):
         assert peer.studies(query) == [first.study_uid]
 
