@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,13 +69,15 @@ def label_map(
     wanted = {" ".join(name.split()).casefold(): number for name, number in labels.items()}
     if any(isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= 255 for n in wanted.values()):
         raise UserError("labels", f"wanted classes from 1 to 255, got {sorted(set(map(str, wanted.values())))}")
-    out, report = np.zeros(series.array.shape, np.uint8), Report()
+    out, report, limits = np.zeros(series.array.shape, np.uint8), Report(), limits or Limits()
     for path in sorted(Path(path) for path in paths):
+        drawn, told = out.copy(), replace(report, voxels=dict(report.voxels), unknown=list(report.unknown))
         try:
-            for region in _regions(path, series, limits):
-                _draw(region, wanted, out, report)
-        except SeriesError as error:
+            _draw_file(path, series, limits, wanted, drawn, told)
+        except SeriesError as error:  # nothing of it stays: a part of the regions is a wrong label map
             report.refused.append(error)
+        else:
+            out, report = drawn, told
     report.unknown = sorted(set(report.unknown))
     report.empty = sorted({name for name, count in report.voxels.items() if not count})
     return out, report
@@ -98,12 +101,23 @@ def _kind(path: Path, limits: Limits) -> str:
     return "RTSTRUCT" if uid == STRUCTURE_CLASS or modality == "RTSTRUCT" else ""
 
 
-def _regions(path: Path, series: Series, limits: Limits | None) -> Iterator[Region]:
-    limits = limits or Limits()
+def _regions(path: Path, series: Series, limits: Limits) -> Iterator[Region]:
     kind = _kind(path, limits)
     if not kind:
         raise SeriesError(path, SeriesFault.NOT_AN_IMAGE, "wanted a SEG or an RTSTRUCT, got another object")
     yield from (read_segments if kind == "SEG" else read_structures)(path, series, limits)
+
+
+def _draw_file(
+    path: Path, series: Series, limits: Limits, wanted: Mapping[str, int], out: np.ndarray, report: Report
+) -> None:
+    deadline = time.monotonic() + limits.drawing_seconds
+    for region in _regions(path, series, limits):
+        _draw(region, wanted, out, report)
+        if time.monotonic() > deadline:
+            raise SeriesError(
+                path, SeriesFault.TOO_LARGE, f"wanted regions drawn in {limits.drawing_seconds:.0f} s, they take longer"
+            )
 
 
 def _draw(region: Region, wanted: Mapping[str, int], out: np.ndarray, report: Report) -> None:
@@ -112,9 +126,12 @@ def _draw(region: Region, wanted: Mapping[str, int], out: np.ndarray, report: Re
     if number is None:
         report.unknown.append(region.name)
         return
-    report.voxels[region.name] = report.voxels.get(region.name, 0) + int(region.mask.sum())
+    report.voxels.setdefault(region.name, 0)
     report.outside += region.outside
     report.skipped += region.skipped
+    if region.mask is None:
+        return
     before = out[region.mask]
+    report.voxels[region.name] += before.size
     report.overlapping += int(((before != 0) & (before != number)).sum())
     out[region.mask] = np.maximum(before, number)

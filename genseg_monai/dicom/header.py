@@ -62,6 +62,7 @@ class Limits:
         series_pixels_bytes: bytes of the decoded pixels of one series.
         worker_bytes: address space of the process that runs the codecs.
         seconds: time for the decoding of one file.
+        drawing_seconds: time for the regions of one annotation, from reading to the last voxel.
     """
 
     steps: int = 1_500_000
@@ -71,6 +72,7 @@ class Limits:
     series_pixels_bytes: int = 8 << 30
     worker_bytes: int = 6 << 30
     seconds: float = 120.0
+    drawing_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from genseg_monai.dicom.fields import Fields
 from genseg_monai.dicom.geometry import LPS_TO_RAS
 from genseg_monai.dicom.series import Series
 
-__all__ = ["Region", "belongs", "count_absent", "voxels_of"]
+__all__ = ["MAX_REGIONS", "Region", "belongs", "count_absent", "voxels_of"]
+
+MAX_REGIONS = 4096  # of one object; each takes time that the size of the file does not show
 
 _SERIES, _INSTANCE = 0x0020000E, 0x00081155
 
@@ -22,14 +24,14 @@ class Region:
 
     Attributes:
         name: as the file calls it; it may hold anything a person typed.
-        mask: bool (X, Y, Z) on the grid of the series.
+        mask: bool (X, Y, Z) on the grid of the series; None where nothing was drawn.
         outside: voxels or contours that lie off the grid.
         absent: images that the file refers to and the series does not have: a slice may be missing at an end.
         skipped: contours that enclose nothing (points, open lines), and frames or contours between the slices.
     """
 
     name: str
-    mask: np.ndarray
+    mask: np.ndarray | None
     outside: int = 0
     skipped: int = 0
     absent: int = 0

@@ -18,7 +18,7 @@ from genseg_monai.dicom.fields import Fields
 from genseg_monai.dicom.geometry import LPS_TO_RAS, plane_affine
 from genseg_monai.dicom.header import DEFLATED, Limits, PixelPlace, RawHeader, guarded, inflated_pixels, read_raw_header
 from genseg_monai.dicom.image import ImageHeader, Slice, read_slices, read_uids
-from genseg_monai.dicom.regions import Region, belongs, count_absent, voxels_of
+from genseg_monai.dicom.regions import MAX_REGIONS, Region, belongs, count_absent, voxels_of
 from genseg_monai.dicom.resample import nearest
 from genseg_monai.dicom.series import Series
 
@@ -66,15 +66,15 @@ def read_segments(path: Path, series: Series, limits: Limits | None = None) -> I
         raw = read_raw_header(path, _TAGS, limits)
         found = _take_apart(raw, Fields(raw.elements, raw.little, path), series, limits)
     for number, name in found.names.items():
-        mask = np.zeros(series.array.shape, bool)
-        outside = 0
         mine = [k for k, segment in enumerate(found.segments) if segment in (0, number)]
         frames = [_binary(found, k, number) for k in mine]
         full = [(k, frame) for k, frame in zip(mine, frames, strict=True) if frame.any()]
+        mask, outside = None, 0
         places = [_indices(found, k, frame, series) for k, frame in full]
         if any(place is None for place in places):
             mask = nearest([(found.planes[k], frame) for k, frame in full], series)
-        else:
+        elif full:
+            mask = np.zeros(series.array.shape, bool)
             for place in places:
                 assert place is not None
                 inside = ((place >= 0) & (place < np.array(mask.shape))).all(axis=1)
@@ -107,6 +107,8 @@ def _take_apart(raw: RawHeader, fields: Fields, series: Series, limits: Limits) 
     if len(segments) != count:
         raise SeriesError(path, SeriesFault.UNREADABLE, f"wanted functional groups of {count} frames, got others")
     names = {item.whole(_NUMBER, 0): item.name(_LABEL) for item in fields.items(_SEGMENTS)}
+    if len(names) > MAX_REGIONS:
+        raise SeriesError(path, SeriesFault.TOO_LARGE, f"wanted at most {MAX_REGIONS} segments, got {len(names)}")
     pixels = _pixels(raw, raw.pixels, (count, rows, columns), allocated, uids, planes, limits)
     absent = count_absent(series, entries, _INSTANCES, listed)
     maximum = fields.whole(_MAXIMUM, 255)

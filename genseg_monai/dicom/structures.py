@@ -15,7 +15,7 @@ import numpy as np
 from genseg_monai.dicom.faults import SeriesError, SeriesFault
 from genseg_monai.dicom.fields import Fields
 from genseg_monai.dicom.header import Limits, guarded, read_raw_header
-from genseg_monai.dicom.regions import Region, belongs, count_absent, voxels_of
+from genseg_monai.dicom.regions import MAX_REGIONS, Region, belongs, count_absent, voxels_of
 from genseg_monai.dicom.series import Series
 
 __all__ = ["STRUCTURE_CLASS", "fill_even_odd", "read_structures"]
@@ -47,6 +47,8 @@ def read_structures(path: Path, series: Series, limits: Limits | None = None) ->
         names = {item.count(_ROI_NUMBER, 0): item for item in fields.items(_ROIS)}
         if not names:
             raise SeriesError(path, SeriesFault.UNREADABLE, "wanted a structure set with regions, got none")
+        if len(names) > MAX_REGIONS:
+            raise SeriesError(path, SeriesFault.TOO_LARGE, f"wanted at most {MAX_REGIONS} regions, got {len(names)}")
         frames = {item.uid(_ROI_FRAME) for item in names.values()} | {
             item.uid(_FRAME) for item in fields.items(_FRAMES)
         }
@@ -90,10 +92,9 @@ def _polygons(lines: Sequence[Fields]) -> tuple[list[np.ndarray], int]:
     return list(found.values()), skipped
 
 
-def _fill(polygons: Sequence[np.ndarray], series: Series) -> tuple[np.ndarray, int, int]:
+def _fill(polygons: Sequence[np.ndarray], series: Series) -> tuple[np.ndarray | None, int, int]:
     """Return the mask (X, Y, Z), contours off the grid, and contours between slices or across them."""
     size = series.array.shape
-    mask = np.zeros(size, bool)
     outside = between = 0
     of_slice: dict[int, list[np.ndarray]] = defaultdict(list)
     for polygon in polygons:
@@ -105,6 +106,9 @@ def _fill(polygons: Sequence[np.ndarray], series: Series) -> tuple[np.ndarray, i
             of_slice[min(max(depth, 0), size[2] - 1)].append(points[:, :2])
         else:
             outside += 1
+    if not of_slice:
+        return None, outside, between
+    mask = np.zeros(size, bool)
     for depth, outlines in of_slice.items():
         mask[:, :, depth] = fill_even_odd(outlines, (size[0], size[1]))
     return mask, outside, between

@@ -13,8 +13,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from genseg_monai.dicom.annotation import is_annotation, label_map
-from genseg_monai.dicom.series import Series, SeriesFault, find_series, read_series
-from genseg_monai.dicom.structures import fill_even_odd
+from genseg_monai.dicom.series import Limits, Series, SeriesFault, find_series, read_series
+from genseg_monai.dicom.structures import fill_even_odd, read_structures
 from genseg_monai.errors import UserError
 from tests.dicom.study import LABELS, Study, write_study
 
@@ -260,6 +260,41 @@ def test_a_hole_is_a_hole(drawn: tuple[Study, Series]) -> None:
     assert not np.delete(labels, 3, axis=2).any()
     area = (labels[:, :, 3] == 1).sum() * spacing[0] * spacing[1]
     assert area == pytest.approx(np.pi * 75, rel=0.03)
+
+
+@pytest.mark.parametrize("which", ["seg", "rtstruct"])
+def test_more_regions_than_anybody_draws_are_refused(
+    which: str, drawn: tuple[Study, Series], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, series = drawn
+    monkeypatch.setattr("genseg_monai.dicom.segments.MAX_REGIONS", 1)
+    monkeypatch.setattr("genseg_monai.dicom.structures.MAX_REGIONS", 1)
+    labels, report = label_map([getattr(study, which)], series, LABELS)
+    assert [error.reason for error in report.refused] == [SeriesFault.TOO_LARGE]
+    assert not labels.any()
+
+
+def test_nothing_stays_of_a_file_that_takes_too_long(drawn: tuple[Study, Series]) -> None:
+    study, series = drawn
+    labels, report = label_map([study.seg], series, LABELS, Limits(drawing_seconds=-1))
+    assert [error.reason for error in report.refused] == [SeriesFault.TOO_LARGE]
+    assert (report.voxels, labels.any()) == ({}, False)
+
+
+def test_regions_without_a_contour_take_no_volume_each(drawn: tuple[Study, Series], tmp_path: Path) -> None:
+    study, series = drawn
+
+    def change(data: Dataset) -> None:
+        for number in range(10, 200):
+            item = copy.deepcopy(data.StructureSetROISequence[0])
+            item.ROINumber, item.ROIName = number, "liver"
+            data.StructureSetROISequence.append(item)
+
+    found = list(read_structures(_edit(study.rtstruct, change), series))
+    assert [region.mask is None for region in found] == [False, False, *[True] * 190]
+    labels, report = label_map([study.rtstruct], series, LABELS)
+    np.testing.assert_array_equal(labels, study.labels)
+    assert report.voxels["liver"] == (study.labels == 1).sum()
 
 
 def test_points_lines_and_contours_between_slices_are_counted(drawn: tuple[Study, Series]) -> None:
