@@ -84,7 +84,9 @@ class _Worker:
 
     def __init__(self) -> None:
         paths = os.pathsep.join(filter(None, (_PACKAGES, os.environ.get("PYTHONPATH", ""))))
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths}
+        # our own variables name keys and passwords: nothing for a process that a file may take over
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GENSEG_")}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "genseg_monai.dicom.codecs"],
             stdin=subprocess.PIPE,

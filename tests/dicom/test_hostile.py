@@ -18,6 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEGBaseline8Bit, RLELossless
 from pynetdicom.dsutils import encode
 
+from genseg_monai.dicom import decode
 from genseg_monai.dicom.annotation import label_map
 from genseg_monai.dicom.header import Limits
 from genseg_monai.dicom.instance import read_instance
@@ -178,6 +179,16 @@ def test_a_decoder_without_memory_or_time_is_given_up(limits: Limits, tmp_path: 
         read_series(big, limits=limits)
     assert caught.value.reason is SeriesFault.PIXELS
     assert (read_series(good).array == 7).all()  # the next file finds a fresh process
+
+
+def test_a_decoder_is_not_told_the_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENSEG_PACS_PASSWORD", "ZZSECRET")
+    monkeypatch.setattr(decode, "_idle", [])  # those that run were started before
+    read_series(_packed(tmp_path, _jpeg((12, 16)), JPEGBaseline8Bit, **EIGHT))
+    workers = [Path(f"/proc/{worker._process.pid}/environ").read_bytes() for worker in decode._idle]
+    decode._end()
+    assert workers
+    assert not [told for told in workers if b"ZZSECRET" in told or b"OMP_NUM_THREADS=1" not in told]
 
 
 def test_messages_hold_nothing_of_the_file(tmp_path: Path) -> None:
