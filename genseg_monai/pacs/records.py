@@ -6,6 +6,7 @@ import fnmatch
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from itertools import product
 
 from genseg_monai.errors import UserError
@@ -44,6 +45,13 @@ def matches_text(pattern: str, text: str) -> bool:
         except re.error:
             raise UserError("pattern", f"wanted a regular expression between slashes, got {pattern!r}") from None
     return fnmatch.fnmatchcase(text.casefold(), pattern.casefold())
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return not text or bool(datetime.strptime(text, "%Y%m%d"))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -86,11 +94,20 @@ class Query:
             raise UserError("--modality", "wanted codes such as CT or MR, in capitals")
         if self.date and (not _RANGE.fullmatch(self.date) or self.date == "-"):
             raise UserError("--date", f"wanted YYYYMMDD or YYYYMMDD-YYYYMMDD, got {self.date!r}")
+        first, last = self._days
+        if not (_is_day(first) and _is_day(last)) or (first and last and first > last):
+            raise UserError("--date", f"wanted days of the calendar, the earlier one first, got {self.date!r}")
         if self.description:
             matches_text(self.description, "")
         if not any(getattr(self, one.name) for one in fields(self)):
             flags = ", ".join(f"--{one.name.replace('_', '-')}" for one in fields(self))
             raise UserError("pull", f"wanted at least one of {flags}; name one")
+
+    @property
+    def _days(self) -> tuple[str, str]:
+        """Return the first and the last day of the range; empty where it is open."""
+        first, dash, last = self.date.partition("-")
+        return first, last if dash else first
 
     @property
     def of_series_alone(self) -> bool:
@@ -122,7 +139,7 @@ class Query:
         if any(wanted and told[keyword] and told[keyword] not in wanted for keyword, wanted in asked.items()):
             return False
         day = told["StudyDate"].replace(".", "")  # as written before 1993
-        first, _, last = (self.date if "-" in self.date else f"{self.date}-{self.date}").partition("-")
+        first, last = self._days
         return not day or ((not first or first <= day) and (not last or day <= last))
 
     def accepts(self, series: SeriesRecord) -> bool:

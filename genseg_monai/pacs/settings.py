@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import ssl
 import stat
@@ -67,6 +68,10 @@ class TlsFiles:
         return made
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 @dataclass(frozen=True)
 class Limits:
     """What an archive may send at most.
@@ -97,8 +102,10 @@ class Limits:
         for one in fields(self):
             value = getattr(self, one.name)
             least = 0 if one.name == "reserve_bytes" else 1e-9
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
-                raise UserError(f"pacs.yaml: limits.{one.name}", f"wanted a positive number, got {value!r}")
+            whole = isinstance(one.default, int)
+            if not _is_number(value) or value < least or (whole and value != int(value)):
+                kind = "whole number" if whole else "number"
+                raise UserError(f"pacs.yaml: limits.{one.name}", f"wanted a positive {kind}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,8 @@ class PacsSettings:
             _check_aet(name, getattr(self, name), empty=name == "called_aet" and not self.host)
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or not 1 <= self.attempts <= 20:
             raise UserError("pacs.yaml: attempts", f"wanted 1 to 20, got {self.attempts!r}")
+        if not _is_number(self.retry_seconds) or self.retry_seconds < 0:
+            raise UserError("pacs.yaml: retry_seconds", f"wanted 0 or a positive number, got {self.retry_seconds!r}")
         if self.dicomweb:
             _check_url(self.dicomweb, bool(self.credentials))
             object.__setattr__(self, "dicomweb", self.dicomweb.rstrip("/"))
@@ -187,7 +196,8 @@ def load_settings(path: str | os.PathLike[str], environment: Mapping[str, str] |
     held["limits"] = _nested(path, "limits", held.get("limits"), Limits)
     tls = held.get("tls")
     if tls is not None:
-        held["tls"] = _nested(path, "tls", {k: path.parent / str(v) for k, v in dict(tls or {}).items()}, TlsFiles)
+        files = {k: path.parent / str(v) for k, v in tls.items()} if isinstance(tls, dict) else tls
+        held["tls"] = _nested(path, "tls", files, TlsFiles)
     for key in ("host", "called_aet", "aet", "move_host", "dicomweb"):
         if key in held:
             held[key] = str(held[key] if held[key] is not None else "")

@@ -149,6 +149,9 @@ def test_orientation(cosines: list, plane: str | None) -> None:
         ({"patient_id": ("*",)}, "whole identifiers"),
         ({"accession": ("A\\B",)}, "whole identifiers"),
         ({"date": "yesterday"}, "YYYYMMDD"),
+        ({"date": "20241399"}, "days of the calendar"),
+        ({"date": "20240101-20240230"}, "days of the calendar"),
+        ({"date": "20241231-20240101"}, "earlier one first"),
         ({"date": "20240101", "modality": ("ct",)}, "in capitals"),
         ({"date": "20240101", "description": "/(/"}, "regular expression"),
     ],
@@ -157,6 +160,11 @@ def test_queries_that_ask_for_too_much_or_nonsense(wrong: dict, told: str) -> No
     with pytest.raises(UserError, match=told) as caught:
         Query(**wrong)
     assert "passwd" not in str(caught.value)
+
+
+@pytest.mark.parametrize("date", ["", "20240229", "20240229-", "-20240229", "20240101-20240101"])
+def test_days_and_ranges(date: str) -> None:
+    assert Query(patient_id=("P",), date=date).date == date
 
 
 def test_identifiers_stay_as_typed() -> None:
