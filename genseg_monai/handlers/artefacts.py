@@ -84,9 +84,10 @@ class BundleWriter:
     def _weights(self, engine: Any) -> None:
         models, players = self.root / "models", engine.players
         if engine.phase is Phase.FINAL_FIT:
-            if self._in_place:
-                self._configs(engine)
-            save_file(players.network.state_dict(), models / "model.pt")
+            with whole_file(models / "model.pt") as weights:
+                save_file(players.network.state_dict(), weights)
+                if self._in_place:
+                    self._configs(engine)  # what takes long is done: old weights meet new configs for a moment only
             if any(engine.schedule.steps[phase] for phase in _DRAWING):  # else nothing has trained it
                 save_generator(models / "generator", players.generator, players.genotype, self.generator_shape)
             logger.info("wrote %s", models / "model.pt")

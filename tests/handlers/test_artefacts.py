@@ -13,8 +13,8 @@ import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 
-from genseg_monai.engines import Phase, StageEvents
-from genseg_monai.handlers import BundleWriter, Checkpointer, Resume, RunRecord
+from genseg_monai.engines import LoopSettings, Phase, StageEvents
+from genseg_monai.handlers import BundleWriter, Checkpointer, Resume, RunRecord, artefacts
 from genseg_monai.inferers.generator_files import GeneratorShape, load_generator
 from tests.bundle.tiny import PLAN_2D, SHIPPED
 from tests.engines.tiny import EPOCHS, LENGTH, differing, make_trainer
@@ -125,6 +125,23 @@ def test_a_bundle_trained_in_place_keeps_its_training_config(tmp_path):
     make_trainer(train_handlers=[BundleWriter(out, out, CONFIG, other, SHAPE)], max_epochs=2).run()
     assert (out / "configs" / "train.yaml").read_bytes() == before
     assert yaml.safe_load((out / "configs" / "inference.yaml").read_text())["plan"]["size"] == [64, 64]
+
+
+def test_in_place_config_and_weights_stay_together_where_the_weights_cannot_be_written(tmp_path, monkeypatch):
+    out = tmp_path / "bundle"
+    make_trainer(train_handlers=[writer(out)], max_epochs=2).run()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def full(state: Any, path: Path) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(artefacts, "save_file", full)
+    other = {**PLAN, "size": [64, 64]}
+    settings = LoopSettings(baselines=())
+    again = make_trainer(train_handlers=[BundleWriter(out, out, CONFIG, other, SHAPE)], max_epochs=2, settings=settings)
+    with pytest.raises(OSError, match="no space left"):
+        again.run()
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 # --- the record

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def prepare(server: Server) -> tuple[Path, Path]:
     home = (Path(server.home) if server.home else standard).resolve()
     app, bundle = home / "app", Path(server.bundle).resolve() if server.bundle else home / "bundle"
     if server.bundle is None and not bundle.exists():
-        shutil.copytree(shipped_bundle(), bundle)
+        _copy_whole(shipped_bundle(), bundle)
     check_weights(bundle)
     for name in ("train", "inference"):
         if not (bundle / "configs" / f"{name}.yaml").is_file():
@@ -80,6 +81,17 @@ def prepare(server: Server) -> tuple[Path, Path]:
     with whole_file(program) as temporary:
         temporary.write_text(_MAIN, encoding="utf-8")
     return app, bundle
+
+
+def _copy_whole(source: Path, folder: Path) -> None:
+    """Copy a folder so that it is whole or not there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft_", dir=folder.parent))
+    try:
+        shutil.copytree(source, draft, dirs_exist_ok=True)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _environment(server: Server, app: Path) -> dict[str, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from genseg_monai.__main__ import main
 from genseg_monai.apps.label.launch import Server, prepare
+from genseg_monai.apps.workflow import shipped_bundle
 from genseg_monai.errors import UserError
 
 
@@ -42,6 +44,23 @@ def test_an_untrained_bundle_is_copied_once(tmp_path: Path) -> None:
     (bundle / "note").touch()
     assert prepare(Server(str(tmp_path)))[1] == bundle
     assert (bundle / "note").exists()
+
+
+def test_a_copy_that_was_cut_short_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = shutil.copytree
+
+    def cut_short(source: Path, folder: Path, **more: bool) -> None:
+        copy(source / "configs", folder / "configs")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copytree", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Server(str(tmp_path)))
+    assert not list((tmp_path / "genseg").iterdir())
+    monkeypatch.setattr(shutil, "copytree", copy)
+    _, bundle = prepare(Server(str(tmp_path)))
+    assert (bundle / "models" / "model.pt").is_file()
+    assert bundle.stat().st_mode == shipped_bundle().stat().st_mode
 
 
 def test_a_program_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
