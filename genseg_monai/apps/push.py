@@ -27,6 +27,7 @@ def push(path: str, *, pacs: str, route: str = "c-store") -> str:
     Example:
         genseg push masks --pacs pacs.yaml --route stow-rs
     """
+    from genseg_monai.dicom.output import hash_file
     from genseg_monai.pacs.push import push as send
     from genseg_monai.pacs.settings import load_settings
 
@@ -34,6 +35,8 @@ def push(path: str, *, pacs: str, route: str = "c-store") -> str:
     with bars() as tell, report_only_kind("push"):
         done = send(path, settings, route, progress=lambda number, total: tell("send", number, total))
     if done.failed:
+        for refused, reason in done.refused:  # by its digest, as in quarantine.csv: a name may be a patient's
+            print(f"not taken: {'' if reason == 'unreadable' else hash_file(refused)} {reason}")
         reasons = ", ".join(f"{number} {name}" for name, number in sorted(done.failed.items()))
         raise RunFailed("push", f"{done.sent} objects sent, {sum(done.failed.values())} not taken ({reasons})")
     return f"{done.sent} object{'s' if done.sent != 1 else ''} sent"

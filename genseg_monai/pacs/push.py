@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from genseg_monai.dicom.output import hash_file
 from genseg_monai.errors import UserError
 from genseg_monai.pacs.dicomweb import WebArchive
 from genseg_monai.pacs.faults import ArchiveError, NetFault, retrying
@@ -46,11 +47,16 @@ class Pushed:
 
     Attributes:
         sent: objects the archive took.
-        failed: objects it did not take, by reason.
+        refused: the files it did not take, and why not.
     """
 
     sent: int
-    failed: Counter[str]
+    refused: tuple[tuple[Path, str], ...]
+
+    @property
+    def failed(self) -> Counter[str]:
+        """Return how many objects it did not take, by reason."""
+        return Counter(reason for _, reason in self.refused)
 
 
 def find_parcels(path: Path) -> list[Parcel]:
@@ -72,7 +78,10 @@ def find_parcels(path: Path) -> list[Parcel]:
         if identity is not None:
             found.append(Parcel(one, identity.sop_class, syntax, identity.sop_instance, start))
         elif one == path or one.suffix.lower() == ".dcm":
-            raise UserError(one, "wanted a DICOM file with true UIDs and file meta information, got another")
+            problem = "wanted only DICOM files with true UIDs and file meta information"
+            raise UserError(
+                path, f"{problem}, got another, with SHA-256 {hash_file(one)}"
+            )  # its name may be a patient's
     if not found:
         raise UserError(path, "wanted DICOM files, found none; `genseg predict --dicom-seg` writes some")
     return found
@@ -106,11 +115,15 @@ def push(
     else:
         raise UserError("--route", f"wanted c-store or stow-rs, got {route!r}")
     sender = _Sender(find_parcels(Path(path)), settings, progress)
-    if route == "stow-rs":
-        sender.by_web()
-    else:
-        sender.by_store(associations)
-    return Pushed(sender.sent, sender.failed)
+    try:
+        if route == "stow-rs":
+            sender.by_web()
+        else:
+            sender.by_store(associations)
+    except ArchiveError as error:
+        so_far = f"{sender.sent} of {sender.total} objects were sent, {len(sender.refused)} not taken"
+        raise ArchiveError(error.where, error.reason, f"{error.problem}; {so_far}") from None
+    return Pushed(sender.sent, tuple(sorted(sender.refused)))
 
 
 class _Sender:
@@ -121,7 +134,8 @@ class _Sender:
     ) -> None:
         # alike ones together: an association needs only the contexts of its own
         self.waiting = deque(sorted(parcels, key=lambda one: (one.sop_class, one.syntax, one.path)))
-        self.total, self.sent, self.failed = len(self.waiting), 0, Counter[str]()
+        self.total, self.sent = len(self.waiting), 0
+        self.refused: list[tuple[Path, str]] = []
         self.settings, self.progress = settings, progress
         self.lock = threading.Lock()
         self.fault: Exception | None = None
@@ -133,7 +147,7 @@ class _Sender:
             worker.start()
         for worker in workers:
             worker.join()
-        if self.fault is not None and self.sent + sum(self.failed.values()) < self.total:
+        if self.fault is not None and self.sent + len(self.refused) < self.total:
             raise self.fault
 
     def by_web(self) -> None:
@@ -144,7 +158,7 @@ class _Sender:
                 paths = [one.path for one in batch]
                 try:
                     self._again(lambda paths=paths: archive.store(paths))  # type: ignore[misc]
-                    self._note(len(batch))
+                    self._note(batch)
                 except ArchiveError as error:
                     if error.reason not in (NetFault.FAILED, NetFault.DECLINED):
                         raise
@@ -154,9 +168,9 @@ class _Sender:
     def _one_by_web(self, archive: WebArchive, parcel: Parcel) -> None:
         try:
             archive.store([parcel.path])
-            self._note(1)
+            self._note([parcel])
         except ArchiveError as error:
-            self._note(0, error.reason.value)
+            self._note([parcel], error.reason.value)
 
     def _again(self, work: Callable[[], None]) -> None:
         retrying(work, self.settings.attempts, self.settings.retry_seconds)
@@ -174,14 +188,19 @@ class _Sender:
             offers = sorted({(one.sop_class, one.syntax) for one in self.waiting})[:_MAX_CONTEXTS]
         if not offers:
             return
-        line = Line(self.settings, "c-store", offers=[(kind, [syntax]) for kind, syntax in offers])
-        with line as association, storing_by_hand(association, line.connection) as store:
-            while (parcel := self._next(set(offers))) is not None:
-                self._one(store, parcel)
+        line, moved = Line(self.settings, "c-store", offers=[(kind, [syntax]) for kind, syntax in offers]), False
+        try:
+            with line as association, storing_by_hand(association, line.connection) as store:
+                while (parcel := self._next(set(offers))) is not None:
+                    self._one(store, parcel)
+                    moved = True
+        except ArchiveError as error:
+            if not (moved and error.passing):  # one that brought something is no failed attempt
+                raise
 
     def _one(self, store: StoreLine, parcel: Parcel) -> None:
         if not store.takes(parcel.sop_class, parcel.syntax):
-            self._note(0, "not_negotiated")
+            self._note([parcel], "not_negotiated")
             return
         try:
             status = store.send(parcel.path, parcel.start, parcel.sop_class, parcel.sop_instance, parcel.syntax)
@@ -189,10 +208,10 @@ class _Sender:
             self._back(parcel)
             raise
         except OSError:
-            self._note(0, "unreadable")
+            self._note([parcel], "unreadable")
             raise ArchiveError("c-store", NetFault.BROKEN, "a file became unreadable while it was sent") from None
         taken = status == 0 or status in _WARNINGS
-        self._note(int(taken), "" if taken else f"status_{status:04X}")
+        self._note([parcel], "" if taken else f"status_{status:04X}")
 
     def _next(self, offers: set[tuple[str, str]]) -> Parcel | None:
         with self.lock:
@@ -204,11 +223,13 @@ class _Sender:
         with self.lock:
             self.waiting.appendleft(parcel)
 
-    def _note(self, sent: int, reason: str = "") -> None:
+    def _note(self, parcels: Sequence[Parcel], reason: str = "") -> None:
+        """Count objects as sent, or as refused for a reason."""
         with self.lock:
-            self.sent += sent
             if reason:
-                self.failed[reason] += 1
-            done = self.sent + sum(self.failed.values())
+                self.refused += [(one.path, reason) for one in parcels]
+            else:
+                self.sent += len(parcels)
+            done = self.sent + len(self.refused)
         if self.progress:
             self.progress(done, self.total)

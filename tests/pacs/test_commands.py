@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,20 @@ def test_pull_and_push(files: Path, archive: Orthanc, study: Study, capsys: pyte
     for secret in study.secrets:
         assert secret not in told.out + told.err
     assert len(list((files / "out" / "labelsTr").iterdir())) == 1
+
+
+def test_what_was_not_taken_is_named(
+    files: Path, study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sent").mkdir()
+    shutil.copy(study.images[0], tmp_path / "sent" / "good.dcm")
+    broken = study.images[1].read_bytes().replace(b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.826.0.1.3680043.9.99\0\0")
+    (tmp_path / "sent" / "doe.dcm").write_bytes(broken)
+    assert main(["push", str(tmp_path / "sent"), "--pacs", str(files / "pacs.yaml")]) == 1
+    told = capsys.readouterr()
+    assert told.out == f"not taken: {hashlib.sha256(broken).hexdigest()} not_negotiated\n"
+    assert "1 objects sent, 1 not taken (1 not_negotiated)" in told.err
+    assert "doe" not in told.out + told.err
 
 
 def test_an_empty_data_set_is_a_failure(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

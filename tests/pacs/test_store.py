@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,6 +99,33 @@ def test_a_peer_that_aborts_is_tried_again(study: Study) -> None:
         done = push(study.folder, settings_of(port), associations=1)
     assert (done.sent, done.failed) == (len(study.images) + 2, {})
     assert len({uid for uid, _ in got}) == len(study.images) + 2
+
+
+def test_an_archive_that_drops_the_line_again_and_again(study: Study) -> None:
+    """More often than a transfer is tried: each time some objects have come."""
+    heard: Counter[int] = Counter()
+
+    def answer(_: int, event: Any) -> int:
+        heard[id(event.assoc)] += 1
+        if heard[id(event.assoc)] == 2:
+            event.assoc.abort()
+        return 0
+
+    with _peer(16_382, answer) as (port, got):
+        assert settings_of(port).attempts == 2
+        done = push(study.folder, settings_of(port), associations=1)
+    assert (done.sent, done.failed) == (len(study.images) + 2, {})
+    assert len({uid for uid, _ in got}) == len(study.images) + 2
+
+
+def test_an_archive_that_goes_away_is_told_with_what_it_took(study: Study) -> None:
+    def answer(number: int, event: Any) -> int:
+        if number > 3:
+            event.assoc.abort()
+        return 0xA700 if number == 1 else 0
+
+    with _peer(16_382, answer) as (port, _), pytest.raises(ArchiveError, match="2 of 10 objects were sent, 1 not"):
+        push(study.folder, settings_of(port), associations=1)
 
 
 def test_a_file_that_shrinks_is_counted_and_the_rest_goes_on(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
