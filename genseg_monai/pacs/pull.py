@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from genseg_monai.pacs.faults import ArchiveError
 from genseg_monai.pacs.records import Query, SeriesRecord
 from genseg_monai.pacs.retrieve import fetch, refers_to
 from genseg_monai.pacs.rules import Rules
-from genseg_monai.pacs.spool import Spool, hashed
+from genseg_monai.pacs.spool import Spool, drop_abandoned, hashed, passing_spool
 
 __all__ = ["Pulled", "look", "pull"]
 
@@ -63,7 +62,7 @@ class Pulled:
 
 def look(archive: Archive, query: Query, rules: Rules, tell: Tell | None = None) -> Choice:
     """Say what a pull would fetch, and write nothing."""
-    with tempfile.TemporaryDirectory(prefix="genseg-") as folder, Spool(Path(folder) / "spool") as spool:
+    with passing_spool() as spool:
         return choose(archive, query, rules, spool, _stage(tell, "query"))
 
 
@@ -98,10 +97,12 @@ def pull(
         ArchiveError: nobody there, not for us, or the disk is full; what arrived is kept for the next run.
         UserError: the folder was written with another key, other labels or another geometry.
     """
+        RunFailed: raw copies could not be removed.
     out = Path(out).resolve()
     # beside the data set, on the same disk: nobody takes a raw copy for a part of it
     with Spool(out.with_name(f".{out.name}.spool")) as spool:
         spool.drop_scratch()
+        drop_abandoned()
         geometry = Tilt(tilt), Gaps(gaps)
         ledger = Ledger(out, key, geometry)
         choice = choose(archive, query, rules or Rules(), spool, _stage(tell, "query"))

@@ -12,14 +12,19 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+from genseg_monai._outcome import RunFailed
 from genseg_monai.errors import UserError
 
-__all__ = ["Spool", "hashed"]
+__all__ = ["Spool", "drop_abandoned", "hashed", "passing_spool"]
+
+_PASSING = "genseg-look-"
+_STARTED = 60.0  # seconds after which a spool in use is locked
 
 
 def hashed(*values: str) -> str:
@@ -94,8 +99,35 @@ class Spool:
             shutil.rmtree(path, ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove the spool and all raw copies in it."""
+        """Remove the spool and all raw copies in it.
+
+        Raises:
+            RunFailed: some of it stays.
+        """
         shutil.rmtree(self.root, ignore_errors=True)
+        if self.root.exists():
+            raise RunFailed(self.root, "wanted to remove the raw copies, some are still there; remove the folder")
+
+
+@contextmanager
+def passing_spool() -> Iterator[Spool]:
+    """Give a spool among the temporary files that is gone afterwards, as are those that killed runs left."""
+    drop_abandoned()
+    with tempfile.TemporaryDirectory(prefix=_PASSING) as folder, Spool(Path(folder) / "spool") as spool:
+        yield spool
+
+
+def drop_abandoned() -> None:
+    """Remove the passing spools of killed runs: our own, and held by nobody."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PASSING}*"):
+        try:
+            found = path.lstat()
+            ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+            if ours and time.time() - found.st_mtime > _STARTED:
+                with Spool(path / "spool"):
+                    shutil.rmtree(path, ignore_errors=True)
+        except (UserError, OSError):
+            continue
 
 
 def _private_folder(path: Path) -> None:
