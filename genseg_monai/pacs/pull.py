@@ -96,8 +96,8 @@ def pull(
     Raises:
         ArchiveError: nobody there, not for us, or the disk is full; what arrived is kept for the next run.
         UserError: the folder was written with another key, other labels or another geometry.
-    """
         RunFailed: raw copies could not be removed.
+    """
     out = Path(out).resolve()
     # beside the data set, on the same disk: nobody takes a raw copy for a part of it
     with Spool(out.with_name(f".{out.name}.spool")) as spool:
