@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tqdm import tqdm
-
 from genseg_monai._outcome import RunFailed
 from genseg_monai.apps.command_line import one_of
-from genseg_monai.apps.deidentify import show, tell_refused
+from genseg_monai.apps.deidentify import tell_refused
 from genseg_monai.apps.pacs_check import report_only_kind
+from genseg_monai.apps.progress import bars
 from genseg_monai.dicom.convert import convert_folder
 from genseg_monai.dicom.dataset import load_labels
 from genseg_monai.dicom.geometry import Gaps, Tilt
@@ -52,7 +51,7 @@ def convert(
     Example:
         genseg convert clean dataset --labels labels.yaml --key-file key
     """
-    with report_only_kind("convert"), tqdm(desc="convert", unit="series", disable=None) as bar:
+    with report_only_kind("convert"), bars() as tell:
         result = convert_folder(
             source,
             out,
@@ -61,7 +60,7 @@ def convert(
             profile=load_profile(profile),
             tilt=one_of("--tilt", tilt, Tilt),
             gaps=one_of("--gaps", gaps, Gaps),
-            progress=lambda number, total: show(bar, number, total),
+            progress=lambda number, total: tell("convert", number, total),
         )
     unknown = f"; names without a class: {', '.join(result.unknown)}" if result.unknown else ""
     counts = f"{result.labelled} cases with labels, {result.unlabelled} without"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from tqdm import tqdm
-
 from genseg_monai._outcome import RunFailed
 from genseg_monai.apps.pacs_check import report_only_kind
+from genseg_monai.apps.progress import bars
 from genseg_monai.dicom.folder import deidentify_folder
 from genseg_monai.dicom.profile import load_profile
 from genseg_monai.dicom.uids import Key
 
-__all__ = ["deidentify", "show", "tell_refused"]
+__all__ = ["deidentify", "tell_refused"]
 
 
 def deidentify(source: str, out: str, *, profile: str | None = None, key_file: str | None = None) -> str:
@@ -36,9 +35,13 @@ def deidentify(source: str, out: str, *, profile: str | None = None, key_file: s
     Example:
         genseg deidentify incoming clean --profile profile.yaml --key-file key
     """
-    with report_only_kind("deidentify"), tqdm(desc="de-identify", unit="file", disable=None) as bar:
+    with report_only_kind("deidentify"), bars() as tell:
         summary = deidentify_folder(
-            source, out, profile=load_profile(profile), key=Key.load(key_file), progress=lambda n, of: show(bar, n, of)
+            source,
+            out,
+            profile=load_profile(profile),
+            key=Key.load(key_file),
+            progress=lambda number, total: tell("de-identify", number, total),
         )
     told = f"{summary.written} objects written, {tell_refused(summary.refused)}"
     if not summary.written:
@@ -50,9 +53,3 @@ def tell_refused(refused: dict[str, int]) -> str:
     """Return how much was refused for what, in words."""
     reasons = ", ".join(f"{reason} {count}" for reason, count in refused.items())
     return f"{sum(refused.values())} refused" + (f" ({reasons}), listed in quarantine.csv" if reasons else "")
-
-
-def show(bar: tqdm, number: int, total: int) -> None:
-    """Bring a progress bar to where the work is."""
-    bar.total = total
-    bar.update(number - bar.n)

@@ -36,7 +36,10 @@ def test_deidentify_then_convert_gives_a_data_set(place, capfd):
     assert len([case for case in find_cases(home / "data") if case["label"]]) == 1
     assert not find_leaks(home / "clean", study.secrets)
     assert not find_leaks(home / "data", study.secrets)
-    assert not [secret for secret in study.secrets if secret in "".join(capfd.readouterr())]
+    printed = capfd.readouterr()
+    assert not [secret for secret in study.secrets if secret in "".join(printed)]
+    assert "7/7" in printed.err  # in a log file too, not on a terminal alone
+    assert "1/1" in printed.err
 
 
 def test_the_key_may_come_from_the_environment(place, monkeypatch):
