@@ -13,13 +13,16 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from genseg_monai.pacs.settings import Credentials, Limits, PacsSettings
+from tests.dicom.htj2k import CODESTREAMS
 from tests.pacs.orthanc import free_port
 
 __all__ = ["dimse_archive", "settings_of", "web_archive"]
 
 _BOUNDARY = "xyzzy"
+_SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, *CODESTREAMS]
 
 
 def settings_of(port: int, web: str = "", **limits: Any) -> PacsSettings:
@@ -104,7 +107,7 @@ def dimse_archive(paths: list[Path], mode: str) -> Iterator[int]:
     entity = AE("HOSTILE")
     entity.supported_contexts = []
     for context in AllStoragePresentationContexts:
-        entity.add_supported_context(context.abstract_syntax, scu_role=True, scp_role=True)
+        entity.add_supported_context(context.abstract_syntax, _SYNTAXES, scu_role=True, scp_role=True)
     entity.add_supported_context(Find)
     entity.add_supported_context(Get)
     port = free_port()

@@ -9,16 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate
 
+from genseg_monai.dicom.series import read_series
 from genseg_monai.pacs.dicomweb import WebArchive
 from genseg_monai.pacs.dimse import DimseArchive
 from genseg_monai.pacs.faults import ArchiveError, NetFault
 from genseg_monai.pacs.inbox import Inbox
 from genseg_monai.pacs.records import Query, SeriesRecord
+from genseg_monai.pacs.retrieve import fetch
 from genseg_monai.pacs.settings import Credentials, PacsSettings
+from genseg_monai.pacs.spool import Spool
+from tests.dicom.htj2k import CODESTREAMS, image
+from tests.dicom.slices import make_slices, write_slices
 from tests.dicom.study import Study, write_study
+from tests.pacs.hostile import dimse_archive, settings_of
 from tests.pacs.orthanc import Orthanc, free_port
 
 ROUTES = ["c-get", "c-move", "dicomweb"]
@@ -193,13 +201,22 @@ def test_nobody_there() -> None:
 
 
 @pytest.mark.parametrize("route", ["c-get", "c-move"])
-@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"])
+@pytest.mark.parametrize(
+    "syntax",
+    [
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.2",
+        "1.2.840.10008.1.2.4.80",
+        "1.2.840.10008.1.2.4.90",
+        "1.2.840.10008.1.2.5",
+    ],
+)
 def test_other_transfer_syntaxes(archive: Orthanc, tmp_path: Path, connect: Connect, route: str, syntax: str) -> None:
     """What arrives says in which syntax it is: the pixels are those that were sent."""
     drawn = write_study(tmp_path / "drawn", slices=1, phi=False, seg=False, rtstruct=False)
     image = pydicom.dcmread(drawn.images[0])
     pixels = image.pixel_array
-    if syntax == pydicom.uid.RLELossless:
+    if pydicom.uid.UID(syntax).is_compressed:
         image.compress(syntax, generate_instance_uid=False)
     else:
         little, implicit = syntax != pydicom.uid.ExplicitVRBigEndian, syntax == pydicom.uid.ImplicitVRLittleEndian
@@ -217,3 +234,20 @@ def test_other_transfer_syntaxes(archive: Orthanc, tmp_path: Path, connect: Conn
     got = pydicom.dcmread(next(tmp_path.glob("*.dcm")))
     assert got.file_meta.TransferSyntaxUID == syntax
     assert (got.pixel_array == pixels).all()
+
+
+@pytest.mark.parametrize("syntax", CODESTREAMS)
+def test_high_throughput_jpeg_2000(tmp_path: Path, syntax: str) -> None:
+    """Over DIMSE from an archive that knows it, and read as what was drawn."""
+    slices = make_slices(3)
+    for one in slices:
+        one.PixelRepresentation, one.BitsStored, one.HighBit = 0, 12, 11
+        one.file_meta.TransferSyntaxUID, one.PixelData = syntax, encapsulate([CODESTREAMS[syntax]])
+    sent = write_slices(tmp_path / "sent", slices)
+    with dimse_archive(sorted(sent.iterdir()), "good") as port, Spool(tmp_path / "spool") as spool:
+        peer = DimseArchive(settings_of(port))
+        series = with_instances(peer, listed(peer, Query(modality=("CT",)))[0])
+        assert fetch(peer, series, spool).complete
+        got = read_series(spool.series_folder(series.series_uid))
+    wanted = np.repeat(image().T[..., None].astype(int) - 1024, 3, axis=2)
+    np.testing.assert_allclose(got.array, wanted, atol=3 if syntax.endswith("203") else 0)
