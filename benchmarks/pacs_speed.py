@@ -4,7 +4,8 @@ A real Orthanc on loopback holds one drawn CT series; TCP_NODELAY is on at both 
 packages that .ci/apt.sh installs. Runs alternate, so that a busy machine disturbs both sides alike; `ratio` is that of
 the medians, `best` that of the fastest runs, which a busy machine disturbs least, `CPU` that of the CPU seconds of the
 clients (the archive takes the same for both). Promised: WADO-RS at least 0.9 of a bare streamed httpx download,
-C-GET at least 0.2 of dcmtk's getscu, push at least 3 times pynetdicom's plain loop.
+C-GET at least 0.2 of dcmtk's getscu, push at least 3 times pynetdicom's plain loop. `verdict` says of each promise
+whether `ratio` keeps it, and the exit code is 1 where one is broken.
 
     python benchmarks/pacs_speed.py --slices 500 --runs 5 --folder /dev/shm --json pacs_speed.json
 
@@ -142,16 +143,18 @@ def main() -> None:
     print(f"{given.slices} slices of {given.size} x {given.size}, medians of {given.runs} alternating runs")
     print(
         f"{'route':24}{'seconds':>9}{'range':>15}{'img/s':>7}   {'plain way':28}{'seconds':>9}{'range':>15}"
-        f"{'ratio':>7}{'best':>7}{'CPU':>7}{'wanted':>8}"
+        f"{'ratio':>7}{'best':>7}{'CPU':>7}{'wanted':>8}{'verdict':>9}"
     )
     for row in rows:
         print(
             f"{row['route']:24}{row['seconds']:9.2f}{row['range']:>15}{given.slices / row['seconds']:7.0f}   "
             f"{row['plain']:28}{row['plain_seconds']:9.2f}{row['plain_range']:>15}"
-            f"{row['ratio']:7.2f}{row['best']:7.2f}{row['cpu_ratio']:7.2f}{row['wanted']:>8}"
+            f"{row['ratio']:7.2f}{row['best']:7.2f}{row['cpu_ratio']:7.2f}{row['wanted']:>8}{row['verdict']:>9}"
         )
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2) + "\n")
+    if any(row["verdict"] == "broken" for row in rows):
+        sys.exit(1)
 
 
 def measure(archive: Orthanc, files: Path, home: Path, slices: int, runs: int) -> list[dict]:
@@ -207,6 +210,7 @@ def measure(archive: Orthanc, files: Path, home: Path, slices: int, runs: int) -
 def row(name: str, other: str, times: list[tuple[Spent, Spent]], wanted: float | None) -> dict:
     """Return one line of the table; a ratio is how many times faster, or with how much less CPU, our way is."""
     (mine, mine_cpu), (theirs, theirs_cpu) = (zip(*side, strict=True) for side in zip(*times, strict=True))
+    ratio = statistics.median(theirs) / statistics.median(mine)
     return {
         "route": name,
         "seconds": statistics.median(mine),
@@ -216,10 +220,11 @@ def row(name: str, other: str, times: list[tuple[Spent, Spent]], wanted: float |
         "plain_seconds": statistics.median(theirs),
         "plain_range": f"{min(theirs):.2f}-{max(theirs):.2f}",
         "plain_cpu": statistics.median(theirs_cpu),
-        "ratio": statistics.median(theirs) / statistics.median(mine),
+        "ratio": ratio,
         "best": min(theirs) / min(mine),
         "cpu_ratio": statistics.median(theirs_cpu) / statistics.median(mine_cpu),
         "wanted": "-" if wanted is None else f"{wanted:g}",
+        "verdict": "-" if wanted is None else "kept" if ratio >= wanted else "broken",
     }
 
 
