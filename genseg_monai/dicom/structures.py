@@ -27,6 +27,8 @@ _TYPE, _DATA, _IMAGES, _INSTANCE = 0x30060042, 0x30060050, 0x30060016, 0x0008115
 _FRAMES, _FRAME, _STUDIES, _SERIES, _SERIES_UID = 0x30060010, 0x00200052, 0x30060012, 0x30060014, 0x0020000E
 _TAGS = [0x00080016, 0x00080018, 0x00080060, 0x0020000D, _SERIES_UID, _FRAME, _ROIS, _CONTOURED, _FRAMES]
 _OFF_PLANE = 0.3  # of the distance between slices
+_EDGES = 4096  # filled together: memory is bounded by them times the rows
+_CROSSINGS = 100_000_000  # of outlines and rows, in one region: seconds
 _CLOSED = frozenset({"CLOSED_PLANAR", "CLOSED_PLANAR_XOR", "CLOSEDPLANAR_XOR"})
 
 
@@ -63,6 +65,8 @@ def read_structures(path: Path, series: Series, limits: Limits | None = None) ->
         absent = count_absent(series, referred, _IMAGES, images)
         found = [(item.name(_ROI_NAME), _polygons(contoured.get(number, []))) for number, item in names.items()]
     for name, (polygons, skipped) in found:
+        if sum(_crossings(polygon, series) for polygon in polygons) > _CROSSINGS:
+            raise SeriesError(path, SeriesFault.TOO_LARGE, "wanted contours that outline something, got a hatching")
         mask, outside, between = _fill(polygons, series)
         yield Region(name, mask, outside, skipped + between, absent)
 
@@ -90,6 +94,12 @@ def _polygons(lines: Sequence[Fields]) -> tuple[list[np.ndarray], int]:
             continue
         found[numbers.tobytes()] = numbers.reshape(-1, 3)  # the same contour twice would undo itself
     return list(found.values()), skipped
+
+
+def _crossings(polygon: np.ndarray, series: Series) -> float:
+    """Return about how often an outline crosses a row of pixels: the work it takes to be filled."""
+    rows = voxels_of(series, polygon)[:, 1].clip(0, series.array.shape[1])
+    return float(np.abs(np.diff(rows)).sum())
 
 
 def _fill(polygons: Sequence[np.ndarray], series: Series) -> tuple[np.ndarray | None, int, int]:
@@ -130,16 +140,16 @@ def fill_even_odd(outlines: Sequence[np.ndarray], shape: tuple[int, int]) -> np.
         4
     """
     toggles = np.zeros((shape[0] + 1, shape[1]), np.int32)
-    for points in outlines:
-        start, end = points, np.roll(points, -1, axis=0)
+    pairs = ((points, np.roll(points, -1, axis=0)) for points in outlines)
+    for start, end in ((a[k : k + _EDGES], b[k : k + _EDGES]) for a, b in pairs for k in range(0, len(a), _EDGES)):
         low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
         # an edge crosses the rows y with low <= y < high: each vertex counts once
         first = np.clip(np.ceil(low), 0, shape[1]).astype(np.int64)
         count = np.clip(np.ceil(high), 0, shape[1]).astype(np.int64) - first
-        edge = np.repeat(np.arange(len(points)), count)
+        edge = np.repeat(np.arange(len(start)), count)
         y = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[edge]
         slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
         x = start[edge, 0] + (y - start[edge, 1]) * slope
         # every pixel at or right of the crossing changes sides
-        np.add.at(toggles, (np.clip(np.ceil(x), 0, shape[0]).astype(np.int64), y), 1)
+        np.add.at(toggles.reshape(-1), np.clip(np.ceil(x), 0, shape[0]).astype(np.int64) * shape[1] + y, 1)
     return np.asarray(np.cumsum(toggles[:-1], axis=0) % 2 == 1)

@@ -297,6 +297,25 @@ def test_regions_without_a_contour_take_no_volume_each(drawn: tuple[Study, Serie
     assert report.voxels["liver"] == (study.labels == 1).sum()
 
 
+def test_outlines_are_filled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    angle = np.linspace(0, 2 * np.pi, 240, endpoint=False)
+    star = 16 + (8 + 6 * np.cos(5 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    whole = fill_even_odd([star, star / 2], (33, 30))
+    monkeypatch.setattr("genseg_monai.dicom.structures._EDGES", 7)
+    np.testing.assert_array_equal(fill_even_odd([star, star / 2], (33, 30)), whole)
+
+
+def test_a_hatching_is_refused(drawn: tuple[Study, Series], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edges from top to bottom, many of them: little to read, and more to fill than any outline."""
+    study, series = drawn
+    hatching = _circle(series, 10, 3)[np.arange(240) * 119 % 240]
+    path = _with_contours(study, _contour(hatching))
+    monkeypatch.setattr("genseg_monai.dicom.structures._CROSSINGS", 1000)
+    labels, report = label_map([path, study.seg], series, LABELS)
+    assert [error.reason for error in report.refused] == [SeriesFault.TOO_LARGE]
+    np.testing.assert_array_equal(labels, study.labels)
+
+
 def test_points_lines_and_contours_between_slices_are_counted(drawn: tuple[Study, Series]) -> None:
     study, series = drawn
     circle = _circle(series, 6, 2)
