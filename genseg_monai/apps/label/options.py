@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from genseg_monai.engines.estimate import parse_budget
 from genseg_monai.errors import UserError
 from genseg_monai.networks.segmenters import Segmenter
 
-__all__ = ["count", "share", "switch", "training_ids", "training_options"]
+__all__ = ["count", "extended_plan", "share", "switch", "training_ids", "training_options"]
+
+_OUTER_EVERY = 4  # of a search in a bundle that had none; the one of the shipped bundle
 
 
-def training_options(segmenter: str) -> dict[str, Any]:
+def training_options(segmenter: str, outer_every: int = _OUTER_EVERY) -> dict[str, Any]:
     """Return the options of a training with their defaults; a list is a choice, its first entry the default.
 
     Args:
         segmenter: the one the bundle has now.
+        outer_every: iterations between two steps of the search, as the bundle has it; 0 where it does not search.
 
     Example:
         >>> training_options("unet")["segmenter"][:2]
@@ -28,13 +31,13 @@ def training_options(segmenter: str) -> dict[str, Any]:
     return {
         "budget": "",
         "size": "",
-        "search": True,
+        "search": outer_every > 0,
         "segmenter": [segmenter, *(name for name in simple_first if name != segmenter)],
         "compare": False,
     }
 
 
-def training_ids(options: Mapping[str, Any], segmenter: str) -> dict[str, Any]:
+def training_ids(options: Mapping[str, Any], segmenter: str, outer_every: int = _OUTER_EVERY) -> dict[str, Any]:
     """Return ids of the training config and their values, from the options as a client gave them.
 
     Args:
@@ -43,6 +46,7 @@ def training_ids(options: Mapping[str, Any], segmenter: str) -> dict[str, Any]:
             generator's architecture is searched; `segmenter`; `compare`, whether segmenters without synthetic images
             are trained beside it.
         segmenter: the one the bundle has now, the default.
+        outer_every: as the bundle has it now.
 
     Raises:
         UserError: a value means nothing.
@@ -61,11 +65,37 @@ def training_ids(options: Mapping[str, Any], segmenter: str) -> dict[str, Any]:
         ids["budget"] = budget
     if size := options.get("size"):
         ids["size"] = _size(size)
-    if not switch(options.get("search", True), "search"):
-        ids["outer_every"] = 0
+    search = switch(options.get("search", outer_every > 0), "search")
+    if search != (outer_every > 0):
+        ids["outer_every"] = _OUTER_EVERY if search else 0
     if not switch(options.get("compare", False), "compare"):
         ids["baselines"] = []
     return ids
+
+
+def extended_plan(held: Mapping[str, Any], values: Iterable[int], size: Sequence[int] | None = None) -> dict[str, Any]:
+    """Return the plan of a training that goes on with new labels: their new values become classes, after the others.
+
+    Args:
+        held: the plan that the bundle has now.
+        values: that occur in the labels.
+        size: another working size, such as ``[32, 48, 32]``.
+
+    Raises:
+        UserError: the size has not one number an axis.
+
+    Example:
+        >>> held = {"spatial_dims": 2, "classes": ["background", "cell"], "label_values": {0: 0, 255: 1}}
+        >>> extended_plan(held, [0, 7, 255])["classes"]
+        ['background', 'cell', 'class_7']
+    """
+    if size and len(size) != held["spatial_dims"]:
+        raise UserError("size", f"wanted {held['spatial_dims']} numbers, one an axis of the images, got {list(size)}")
+    table, names = dict(held["label_values"]), list(held["classes"])
+    for value in sorted(set(values) - set(table)):
+        table[value] = len(names)
+        names.append(f"class_{value}")
+    return {**held, "label_values": table, "classes": names, **({"size": list(size)} if size else {})}
 
 
 def _size(value: Any) -> list[int]:

@@ -7,19 +7,24 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from filelock import FileLock, Timeout
 from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.train.bundle import BundleTrainTask
 
 from genseg_monai._outcome import report_in_one_line
-from genseg_monai.apps.label.options import share, switch, training_ids, training_options
+from genseg_monai.apps.label.options import extended_plan, share, switch, training_ids, training_options
 from genseg_monai.apps.label.segment import told_to_client
+from genseg_monai.data.read import LabelReader
 from genseg_monai.dicom.uids import Key
+from genseg_monai.errors import UserError
 from genseg_monai.transforms.save import stem_of
 
 __all__ = ["GenSegTraining"]
@@ -46,15 +51,24 @@ class GenSegTraining(BundleTrainTask):
 
     @property
     def _segmenter(self) -> str:
-        config = yaml.safe_load((self.folder / "configs" / "inference.yaml").read_text(encoding="utf-8"))
-        return str(config["segmenter"])
+        return str(self._inference["segmenter"])
+
+    @property
+    def _inference(self) -> dict[str, Any]:
+        """Return the config of inference, which every training in place renews."""
+        found: dict[str, Any] = yaml.safe_load((self.folder / "configs" / "inference.yaml").read_text(encoding="utf-8"))
+        return found
+
+    @property
+    def _outer_every(self) -> int:
+        return int(self.bundle_config["outer_every"])
 
     def config(self) -> dict[str, Any]:
         """Return the options of a training and their defaults."""
         given: dict[str, Any] = super().config()
         kept = {name: given[name] for name in ("device", "pretrained", "val_split")}
         epochs = {"max_epochs": int(self.bundle_config["max_epochs"])}
-        return kept | epochs | training_options(self._segmenter)
+        return kept | epochs | training_options(self._segmenter, self._outer_every)
 
     def stats(self) -> dict[str, Any]:
         """Return how far the training is, or what the last one left.
@@ -88,15 +102,32 @@ class GenSegTraining(BundleTrainTask):
 
         Returns:
             What `stats` tells of it.
+
+        Raises:
+            HTTPException: an option means nothing, the training failed, or another one of this bundle is running.
         """
         report_in_one_line()
-        with told_to_client():
+        with told_to_client(), self._alone():
             wanted = {**self.config(), **request, "multi_gpu": False, "tracking": "None"}
             wanted["device"] = wanted["device"] or "cpu"
             wanted["run_id"] = wanted.get("run_id") or "run"
-            self._asked = training_ids(wanted, self._segmenter)
+            self._asked = training_ids(wanted, self._segmenter, self._outer_every)
             super().__call__(wanted, datastore)
         return self.stats()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other trainings out of the bundle; the lock goes with the process."""
+        lock = FileLock(self.folder / ".training.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            problem = "wanted to train, a training of this bundle is running; stop it or wait for its end"
+            raise UserError("genseg", problem) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
         """Return the labelled cases with their names, and pseudonyms of their patients where the archive knows them."""
@@ -144,7 +175,17 @@ class GenSegTraining(BundleTrainTask):
 
     def _update_overrides(self, overrides: dict[str, Any]) -> dict[str, Any]:
         overrides.update(self._asked)
+        overrides["score#dataset#data"] = overrides["validate#dataset#data"]  # the data set of a run is not here
+        if isinstance(self.bundle_config["plan"], Mapping):  # else it is proposed anew by each training
+            cases = [*overrides["train#dataset#data"], *overrides["validate#dataset#data"]]
+            values = {value for case in cases for value in _values(case["label"])}
+            overrides["plan"] = extended_plan(self._inference["plan"], values, self._asked.get("size"))
         return overrides
+
+
+def _values(label: str) -> list[int]:
+    reader = LabelReader()
+    return [int(value) for value in np.unique(reader.get_data(reader.read(label))[0])]
 
 
 def _iteration(log: Path, begun: float) -> int:

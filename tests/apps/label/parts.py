@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,7 +170,21 @@ def share_held_out(folder: Path) -> Any:
         return [*told, str(error)]
 
 
-PARTS: list[Callable[[Path], Any]] = [groups, scores, ranking, share_held_out]
+def two_at_once(folder: Path) -> Any:
+    """Return what is told of a training of a bundle that is being trained, and after that."""
+    shutil.copytree(SHIPPED, folder / "bundle", ignore=shutil.ignore_patterns("*.pt"))
+    trainings = [GenSegTraining(folder / "bundle", {}, folder) for _ in range(2)]
+    told = []
+    for busy in (trainings[0]._alone(), nullcontext()):
+        with busy:
+            try:
+                trainings[1]({"model": "genseg", "budget": "soon"}, Archived({}))
+            except HTTPException as error:
+                told.append(error.detail)
+    return told
+
+
+PARTS: list[Callable[[Path], Any]] = [groups, scores, ranking, share_held_out, two_at_once]
 
 if __name__ == "__main__":
     found = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genseg_monai.apps.label.options import count, share, switch, training_ids, training_options
+from genseg_monai.apps.label.options import count, extended_plan, share, switch, training_ids, training_options
 from genseg_monai.errors import UserError
 
 
@@ -57,3 +57,20 @@ def test_what_counts_nothing_is_told(value: object) -> None:
 def test_what_is_no_share_is_told(value: object) -> None:
     with pytest.raises(UserError, match=r"val_split: wanted a share below 1, such as 0.2, got"):
         share(value, "val_split")
+
+
+def test_a_search_is_switched_on_where_the_bundle_has_none() -> None:
+    assert training_options("unet", 0)["search"] is False
+    assert "outer_every" not in training_ids({}, "unet", 0)
+    assert training_ids({"search": True}, "unet", 0)["outer_every"] == 4
+    assert "outer_every" not in training_ids({"search": True}, "unet", 2)
+
+
+def test_a_plan_goes_on_with_new_classes_and_another_size() -> None:
+    held = {"spatial_dims": 2, "classes": ["background", "cell"], "label_values": {0: 0, 255: 1}, "size": [64, 64]}
+    assert extended_plan(held, [255, 0]) == held
+    told = extended_plan(held, [3, 0, 2], [32, 48])
+    assert told["label_values"] == {0: 0, 255: 1, 2: 2, 3: 3}
+    assert (told["classes"], told["size"]) == (["background", "cell", "class_2", "class_3"], [32, 48])
+    with pytest.raises(UserError, match="size: wanted 2 numbers, one an axis of the images, got"):
+        extended_plan(held, [0], [32, 32, 32])

@@ -53,3 +53,9 @@ def test_options_that_mean_nothing_are_told(found: dict) -> None:
     told = "candidates: wanted a whole number from 1 on, got "
     assert found["ranking"]["refused"] == [[400, told + value] for value in ("0", "-1", "'x'", "None")]
     assert found["share_held_out"] == [8, 2, "val_split: wanted a share below 1, such as 0.2, got None"]
+
+
+def test_a_bundle_has_one_training_at_a_time(found: dict) -> None:
+    during, after = found["two_at_once"]
+    assert during == "genseg: wanted to train, a training of this bundle is running; stop it or wait for its end"
+    assert "budget: wanted a time" in after
