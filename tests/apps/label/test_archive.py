@@ -17,7 +17,7 @@ import torch
 from benchmarks.dicom_from_nifti import write_series
 from genseg_monai.apps.predict import predict
 from genseg_monai.networks.universeg import UniverSeg
-from tests.apps.label.server import LabelServer, genseg_label, label_python, running, write_cases
+from tests.apps.label.server import LabelServer, genseg_label, label_python, quick_bundle, running, write_cases
 from tests.bundle.tiny import PLAN_3D, make_bundle
 from tests.pacs.orthanc import USER, WORD, Orthanc, start_orthanc
 from tests.tools import dcmqi_segments, dicom_errors
@@ -25,12 +25,12 @@ from tests.tools import dcmqi_segments, dicom_errors
 # one server for all of them, also where the tests are shared out among processes
 pytestmark = pytest.mark.xdist_group("label_archive")
 PLAN = PLAN_3D | {"classes": ["background", "hippocampus"], "label_values": {0: 0, 1: 1}, "size": [32, 32, 32]}
-MODALITIES = ("CT", "MR", "MR", "CT")
+MODALITIES = ("CT", "MR", "MR", "CT", "MR", "MR")
 
 
 @dataclass
 class Setting:
-    """A server on an archive of four series, of which the first two are labelled in the course of the tests."""
+    """A server on an archive of six series, of which first two and then five are labelled."""
 
     folder: Path
     archive: Orthanc
@@ -52,7 +52,9 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
         archive.send(folder / "dicom")
         torch.manual_seed(0)
         torch.save(UniverSeg(features=(4, 4, 4, 4)).state_dict(), folder / "universeg.pt")
+        trainable = quick_bundle(folder / "quick") / "configs" / "train.yaml"
         make_bundle(folder / "bundle", PLAN)
+        shutil.copy(trainable, folder / "bundle" / "configs" / "train.yaml")
         words = genseg_label(
             f"http://127.0.0.1:{archive.http}/dicom-web",
             "--bundle", str(folder / "bundle"), "--weights", str(folder / "universeg.pt"),
@@ -148,6 +150,30 @@ def test_an_empty_label_is_refused(setting: Setting) -> None:
     reply = setting.server.upload(setting.series[3], empty)
     assert reply.status_code == 400
     assert "wanted a label with a voxel at least" in reply.json()["detail"]
+
+
+def test_labels_of_the_archive_train_and_no_patient_is_named(setting: Setting, stored: list[Path]) -> None:
+    """Five labels, of which one is held out; its patient stands in no log and no table."""
+    for i in range(2, 5):
+        truth = setting.folder / "cases" / "truth" / f"case{i}.nii.gz"
+        assert setting.server.upload(setting.series[i], truth).status_code == 200
+    bundle = setting.folder / "bundle"
+    before = (bundle / "models" / "model.pt").read_bytes()
+    status = setting.server.train(val_split=0.2, search=False)
+    assert status["status"] == "DONE", status["details"][-8:]
+    assert (bundle / "models" / "model.pt").read_bytes() != before
+    stats = setting.server.info()["train_stats"]["genseg"]
+    assert stats["cases"]["training"] == 4
+    [row] = stats["cases_scored"]
+    assert row["case"] in setting.series[:5]
+    patients = {str(pydicom.dcmread(path).PatientID) for path in (setting.folder / "dicom").rglob("*.dcm")}
+    assert len(patients) == len(MODALITIES)
+    shown = [*status["details"], str(stats), (bundle / "logs" / "train.log").read_text()]
+    shown += [path.read_text() for path in (bundle / "scores").rglob("*.csv")]
+    assert not [patient for patient in patients if any(patient in text for text in shown)]
+    assert setting.server.mask("genseg", setting.series[5], setting.folder / "trained.nii.gz").shape
+    scores = setting.server.ask("POST", "/scoring/cases?run_sync=true", json={}).json()
+    assert set(scores) == set(setting.series[:5])
 
 
 @pytest.fixture(scope="module")
