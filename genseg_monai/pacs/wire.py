@@ -205,13 +205,19 @@ class Line:
         self._close()
         if fault := next((found for error in faults if (found := tls_fault(route, error))), None):
             raise fault
-        if self._association.is_rejected:
+        if self._is_rejected():
             problem = "wanted to be let in, the archive refused; are aet and called_aet known to it?"
             raise ArchiveError(route, NetFault.REJECTED, problem)
         if self._association.rejected_contexts and not self._association.accepted_contexts:
             raise ArchiveError(route, NetFault.REJECTED, "the archive takes none of these kinds of object, or service")
         problem = "wanted an archive at host and port, none answered; are host, port and tls in pacs.yaml right?"
         raise ArchiveError(route, NetFault.UNREACHABLE, problem)
+
+    def _is_rejected(self) -> bool:
+        """Say whether the archive refused us: pynetdicom overlooks an answer that is there before it looks for one."""
+        association: Any = self._association
+        unread = list(association.dul.to_user_queue.queue)
+        return association.is_rejected or any(getattr(one, "result", None) in (1, 2) for one in unread)
 
     @property
     def connection(self) -> socket.socket:

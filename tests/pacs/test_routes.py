@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.encaps import encapsulate
+from pynetdicom import evt
 
 from genseg_monai.dicom.series import read_series
 from genseg_monai.pacs.dicomweb import WebArchive
@@ -23,6 +25,7 @@ from genseg_monai.pacs.records import Query, SeriesRecord
 from genseg_monai.pacs.retrieve import fetch
 from genseg_monai.pacs.settings import Credentials, PacsSettings
 from genseg_monai.pacs.spool import Spool
+from genseg_monai.pacs.wire import Line
 from tests.dicom.htj2k import CODESTREAMS, image
 from tests.dicom.slices import make_slices, write_slices
 from tests.dicom.study import Study, write_study
@@ -177,6 +180,14 @@ def test_wrong_titles_are_refused(archive: Orthanc) -> None:
         with pytest.raises(ArchiveError, match="refused") as caught:
             DimseArchive(archive.settings(**change)).echo()
         assert caught.value.reason is NetFault.REJECTED
+
+
+def test_a_refusal_that_comes_at_once_is_told_as_one(archive: Orthanc) -> None:
+    """The connection is closed again before pynetdicom looks whether it was opened."""
+    late = [(evt.EVT_REQUESTED, lambda _: time.sleep(0.3))]
+    with pytest.raises(ArchiveError, match="refused") as caught:
+        Line(archive.settings(aet="STRANGER"), "c-echo", ["1.2.840.10008.1.1"], handlers=late)
+    assert caught.value.reason is NetFault.REJECTED
 
 
 def test_wrong_password_is_refused(archive: Orthanc, connect: Connect) -> None:
