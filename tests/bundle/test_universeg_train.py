@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from genseg_monai.data.task_builder import build_tasks
 from genseg_monai.engines.state import load_file
 from genseg_monai.handlers.checkpoint import Checkpointer
 from genseg_monai.networks.universeg import UniverSeg
+from genseg_monai.transforms.episode_augment import EntryAugment, TaskAugment
 from tests.bundle.tiny import SHIPPED
 from tests.engines.tiny import differing
 
@@ -127,9 +129,11 @@ def test_the_preset_makes_the_shipped_network(tmp_path: Path) -> None:
 def test_the_augmentations_of_the_config_are_spelt_out() -> None:
     """Every probability and range stands in the config, so that none has to be looked up in the code."""
     held = yaml.safe_load(CONFIG.read_text())
-    assert set(held["entry_augment"]) == {"_target_", "affine", "elastic", "warp", "intensity"}
-    more = {"horizontal", "vertical", "edges", "invert"}
-    assert set(held["task_augment"]) == set(held["entry_augment"]) | more
+    for name, kind in (("entry_augment", EntryAugment), ("task_augment", TaskAugment)):
+        assert set(held[name]) == {"_target_", *(entry.name for entry in fields(kind))}
+    # as the shipped weights were trained
+    assert [held["task_augment"][name] for name in ("flip_labels", "sharpness")] == [0, 0]
+    assert held["entry_augment"]["sharpness"] == 0
     for name in ("entry_augment", "task_augment"):
         assert set(held[name]["intensity"]) >= {"brightness", "contrast", "gamma", "blur", "noise", "probability"}
 

@@ -8,12 +8,17 @@ import pytest
 import torch
 
 from genseg_monai.transforms import IntensityRanges, WarpRanges
-from genseg_monai.transforms.episode_augment import EntryAugment, TaskAugment, mask_edges
+from genseg_monai.transforms.episode_augment import EntryAugment, TaskAugment, mask_edges, sharpen
 
 NO_TONE = IntensityRanges(probability=0.0)
 STILL = WarpRanges(flip=0, pad=(0, 0), scale=(1, 1), translate=(0, 0), rotate=(0, 0), shear=(0, 0))
 NOTHING: dict[str, Any] = {"affine": 0.0, "elastic": 0.0, "intensity": NO_TONE}
 NO_TASK: dict[str, Any] = {**NOTHING, "horizontal": 0.0, "vertical": 0.0, "edges": 0.0, "invert": 0.0}
+
+ENTRY_NEXT, TASK_NEXT = (
+    838947,
+    186315,
+)  # of the generator after one call of the augmentation with which the weights were trained
 
 
 def _pair(count: int = 4, size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
@@ -70,6 +75,42 @@ def test_mirror_images(change, axis):
     images, labels = _run(TaskAugment(**{**NO_TASK, change: 1.0}))
     assert torch.equal(images, _pair()[0].flip(axis))
     assert torch.equal(labels, _pair()[1].flip(axis))
+
+
+def test_masks_inside_out():
+    images, labels = _run(TaskAugment(**{**NO_TASK, "flip_labels": 1.0}))
+    assert torch.equal(images, _pair()[0])
+    assert torch.equal(labels, 1 - _pair()[1])
+
+
+@pytest.mark.parametrize("kind", [EntryAugment, TaskAugment])
+def test_sharper_images_have_stronger_edges_and_the_same_masks(kind):
+    images, labels = _run(kind(**{**(NOTHING if kind is EntryAugment else NO_TASK), "sharpness": 1.0}))
+    before = _pair()[0]
+    assert float(images.diff(dim=-1).abs().mean()) > 1.5 * float(before.diff(dim=-1).abs().mean())
+    torch.testing.assert_close(images, sharpen(before))
+    assert torch.equal(labels, _pair()[1])
+
+
+def test_entries_are_sharpened_by_chance():
+    images, labels = _pair(40, 16)
+    sharper = EntryAugment(**{**NOTHING, "sharpness": 0.5})(images, labels, torch.Generator().manual_seed(0))[0]
+    assert 10 < sum(not torch.equal(a, b) for a, b in zip(sharper, images, strict=True)) < 30
+
+
+@pytest.mark.parametrize("kind", [EntryAugment, TaskAugment])
+def test_what_is_off_draws_nothing(kind):
+    """The shipped weights can be made again: the list has grown since, with what is off."""
+    states = []
+    for more in ({}, {"sharpness": 0.5}):
+        generator = torch.Generator().manual_seed(0)
+        kind(**more)(*_pair(), generator)
+        states.append(generator.get_state())
+    assert not torch.equal(*states)
+    expected = {EntryAugment: ENTRY_NEXT, TaskAugment: TASK_NEXT}[kind]
+    generator = torch.Generator().manual_seed(0)
+    kind()(*_pair(), generator)
+    assert int(torch.randint(10**6, (1,), generator=generator)) == expected
 
 
 def test_inverted_brightness():
