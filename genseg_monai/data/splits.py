@@ -108,7 +108,8 @@ def search_split(
     if len(cases) < _FEWEST_TO_SEARCH:
         raise UserError(
             "training cases",
-            f"wanted at least {_FEWEST_TO_SEARCH} to divide for the search, got {len(cases)}; label more",
+            f"wanted at least {_FEWEST_TO_SEARCH} to divide for the search, got {len(cases)}; label more or hold out "
+            "fewer",
         )
     if len(set(groups)) < 2:
         raise UserError(

@@ -247,7 +247,7 @@ def test_too_few_cases_are_told_in_one_line(tmp_path, capsys):
     assert main(["train", "--data", "phantom://2d?cases=3&size=32", "--out", str(out), *TINY]) == 2
     assert not out.exists()
     assert last_line(capsys) == (
-        "genseg: training cases: wanted at least 4 to divide for the search, got 1; label more"
+        "genseg: training cases: wanted at least 4 to divide for the search, got 1; label more or hold out fewer"
     )
 
 

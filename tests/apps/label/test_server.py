@@ -39,14 +39,15 @@ def server(folder: Path) -> Iterator[LabelServer]:
 
 @pytest.fixture(scope="module")
 def untrained(server: LabelServer, folder: Path) -> dict[str, object]:
-    """What the server answers before the first label, with one label, and with three."""
+    """What the server answers before the first label, with one label, with two, and with three."""
     told: dict[str, object] = {"info": server.info()}
     told["genseg"], told["universeg"] = server.infer("genseg", "case7"), server.infer("universeg", "case7")
     told["next"] = server.ask("POST", "/activelearning/disagreement", json={}).json()
     told["upload"] = _label(server, folder, 0)
     told["one label"] = server.mask("universeg", "case7", folder / "one.nii.gz")
-    for i in (1, 2):
-        _label(server, folder, i)
+    _label(server, folder, 1)
+    told["two, waited for"] = server.train_and_wait()
+    _label(server, folder, 2)
     told["three"], told["three, waited for"] = server.train(), server.train_and_wait()
     told["next after three"] = server.ask("POST", "/activelearning/disagreement", json={}).json()
     told["sure"] = server.ask("POST", "/activelearning/uncertainty", json={}).json()
@@ -108,8 +109,10 @@ def test_one_label_is_enough_for_universeg(untrained: dict, folder: Path) -> Non
     assert untrained["upload"] == {"image": "case0", "label": "case0"}
 
 
-def test_three_labels_are_too_few_to_train_on_and_the_client_is_told(untrained: dict) -> None:
-    said = "wanted at least 4 to divide for the search, got 3; label more"
+def test_two_or_three_labels_are_too_few_to_train_on_and_the_client_is_told(untrained: dict) -> None:
+    said = "wanted at least 4 to divide for the search, got 3; label more or hold out fewer"
+    assert untrained["two, waited for"].status_code == 400
+    assert said.replace("got 3", "got 2") in untrained["two, waited for"].json()["detail"]
     assert untrained["three"]["status"] == "ERROR"
     assert untrained["three"]["details"][-1] == f"genseg: training cases: {said}"
     assert untrained["three, waited for"].status_code == 400
