@@ -226,3 +226,21 @@ def test_the_newest_seg_counts_and_its_names_give_the_values(setting: Setting, o
         if np.asarray(label.dataobj).max() != 1:
             break
     np.testing.assert_array_equal(_voxels(label), _voxels(nibabel.load(corrected)))
+
+
+def test_a_seg_that_cannot_be_read_is_left_out_and_told(
+    setting: Setting, other: LabelServer, stored: list[Path]
+) -> None:
+    seg = pydicom.dcmread(stored[0])
+    seg.SOPInstanceUID = seg.file_meta.MediaStorageSOPInstanceUID = f"{seg.SOPInstanceUID}.1"
+    seg.SeriesInstanceUID = f"{seg.SeriesInstanceUID}.1"
+    seg.ReferencedSeriesSequence[0].SeriesInstanceUID = setting.series[5]
+    del seg.SegmentSequence
+    (setting.folder / "damaged").mkdir()
+    seg.save_as(setting.folder / "damaged" / "seg.dcm")
+    setting.archive.send(setting.folder / "damaged")
+    for _ in range(50):  # an answer of the archive is taken again for two seconds
+        assert other.infer("universeg", setting.series[5]).status_code == 200
+        if "left out" in other.log.read_text():
+            break
+    assert f"label {seg.SeriesInstanceUID} of {setting.series[5]} left out" in other.log.read_text()
