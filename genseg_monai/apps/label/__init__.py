@@ -8,7 +8,7 @@ since MONAI Label 0.8.5 needs numpy < 2 and pydicom < 3:
 - `segment`, `in_context`, `training`: its models
 - `strategies`: which case is next
 - `scoring`: how much the annotators change
-- `archive`, `segments`: images and labels in a DICOM archive
+- `archive`, `segments`, `patients`: images and labels in a DICOM archive
 """
 
 from __future__ import annotations

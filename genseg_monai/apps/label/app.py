@@ -71,7 +71,8 @@ class GenSegApp(MONAILabelApp):
     def _init_dicomweb_datastore(self) -> Any:
         from genseg_monai.apps.label.archive import open_archive
 
-        return open_archive(self.studies, self.conf.get("modalities", "CT,MR").split(","), self._classes)
+        modalities = self.conf.get("modalities", "CT,MR").split(",")
+        return open_archive(self.studies, modalities, self._classes, Path(self.app_dir).parent)
 
     def _classes(self) -> tuple[str, ...]:
         """Return the names of the classes of the training, none before it."""

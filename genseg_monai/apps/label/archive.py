@@ -21,7 +21,9 @@ from monailabel.datastore.utils.dicom import dicom_web_download_series
 from monailabel.interfaces.datastore import DefaultLabelTag
 
 from genseg_monai._outcome import one_line
+from genseg_monai.apps.label.patients import UNKNOWN, patient_key
 from genseg_monai.apps.label.segments import is_name, segment_attributes, segment_names, value_of_segments
+from genseg_monai.dicom.uids import Key
 
 __all__ = ["Archive", "open_archive"]
 
@@ -32,13 +34,14 @@ _SERIES, _REFERENCED = "0020000E", "00081115"
 _MADE = ("00080023", "00080033")  # date and time of the content, which every SEG has
 
 
-def open_archive(url: str, modalities: Sequence[str], classes: Callable[[], Sequence[str]]) -> Archive:
+def open_archive(url: str, modalities: Sequence[str], classes: Callable[[], Sequence[str]], home: Path) -> Archive:
     """Connect to an archive, with what MONAI Label's settings say of it.
 
     Args:
         url: of its DICOMweb service.
         modalities: of the series to offer.
         classes: returns the names of the classes of the training, the background first; none before it.
+        home: folder of the server, for the key of the pseudonyms of patients.
     """
     from dicomweb_client.session_utils import create_session_from_user_pass
 
@@ -50,7 +53,7 @@ def open_archive(url: str, modalities: Sequence[str], classes: Callable[[], Sequ
         wado_url_prefix=settings.MONAI_LABEL_WADO_PREFIX,
         stow_url_prefix=settings.MONAI_LABEL_STOW_PREFIX,
     )
-    return Archive(client, modalities, classes, settings.MONAI_LABEL_DICOMWEB_CACHE_PATH)
+    return Archive(client, modalities, classes, settings.MONAI_LABEL_DICOMWEB_CACHE_PATH, patient_key(home))
 
 
 class Archive(DICOMWebDatastore):
@@ -64,11 +67,13 @@ class Archive(DICOMWebDatastore):
         modalities: of the series to offer.
         classes: returns the names of the classes of the training, the background first; none before it.
         folder: for what has been fetched.
+        key: of the pseudonyms of patients.
     """
 
     def __init__(
-        self, client: Any, modalities: Sequence[str], classes: Callable[[], Sequence[str]], folder: str
+        self, client: Any, modalities: Sequence[str], classes: Callable[[], Sequence[str]], folder: str, key: Key
     ) -> None:
+        self._key = key
         self._modalities, self._classes = [name.strip() for name in modalities if name.strip()], classes
         self._answers: dict[str, tuple[float, Any]] = {}
         self._segmented: dict[str, tuple[str, str]] = {}  # a SEG series -> the series it segments, and its date
@@ -147,6 +152,12 @@ class Archive(DICOMWebDatastore):
     def _search(self, modality: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._client.search_for_series(search_filters={"Modality": modality})
         return found
+
+    def _dicom_info(self, series_id: str) -> dict[str, str]:
+        """Return what MONAI Label keeps, logs and tells of a series; the patient under a pseudonym."""
+        info: dict[str, str] = super()._dicom_info(series_id)
+        patient = info["PatientID"]
+        return info if patient in ("", UNKNOWN) else {**info, "PatientID": self._key.patient(patient)}
 
     def _newest(self) -> dict[str, str]:
         """Return the newest SEG series of each image that has one."""

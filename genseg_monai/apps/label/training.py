@@ -21,9 +21,9 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 
 from genseg_monai._outcome import report_in_one_line
 from genseg_monai.apps.label.options import extended_plan, share, switch, training_ids, training_options
+from genseg_monai.apps.label.patients import UNKNOWN, patient_key
 from genseg_monai.apps.label.segment import told_to_client
 from genseg_monai.data.read import LabelReader
-from genseg_monai.dicom.uids import Key
 from genseg_monai.errors import UserError
 from genseg_monai.transforms.save import stem_of
 
@@ -31,7 +31,6 @@ __all__ = ["GenSegTraining"]
 
 logger = logging.getLogger(__name__)
 
-_UNKNOWN = "UNK"  # what MONAI Label notes for an attribute that the archive has no value of
 _FEWEST = 4  # cases to train on: some of them judge the architecture
 
 
@@ -140,10 +139,8 @@ class GenSegTraining(BundleTrainTask):
     def _group(self, told: Mapping[str, Any]) -> str | None:
         """Return a pseudonym of the patient, or else of the study; logs, scores and the clients show it."""
         for name in ("PatientID", "StudyInstanceUID"):
-            if told.get(name) not in (None, "", _UNKNOWN):
-                path = self.home / "patients.key"
-                key = Key.load(path) if path.exists() else Key.create(path)
-                return key.patient(str(told[name]))
+            if told.get(name) not in (None, "", UNKNOWN):
+                return patient_key(self.home).patient(str(told[name]))
         return None
 
     def _partition_datalist(

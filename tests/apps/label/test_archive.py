@@ -170,7 +170,11 @@ def test_labels_of_the_archive_train_and_no_patient_is_named(setting: Setting, s
     assert len(patients) == len(MODALITIES)
     shown = [*status["details"], str(stats), (bundle / "logs" / "train.log").read_text()]
     shown += [path.read_text() for path in (bundle / "scores").rglob("*.csv")]
+    shown.append(setting.server.ask("GET", "/datastore/?output=all").text)
     assert not [patient for patient in patients if any(patient in text for text in shown)]
+    told = setting.server.log.read_text()
+    assert not [patient for patient in patients if f"'PatientID': '{patient}'" in told]
+    assert "'PatientID': '" in told, "what MONAI Label logs of an image is looked at"
     assert setting.server.mask("genseg", setting.series[5], setting.folder / "trained.nii.gz").shape
     scores = setting.server.ask("POST", "/scoring/cases?run_sync=true", json={}).json()
     assert set(scores) == set(setting.series[:5])
