@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import json
 import logging
@@ -15,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from filelock import FileLock, Timeout
 from monailabel.interfaces.datastore import Datastore
 from monailabel.tasks.train.bundle import BundleTrainTask
 
@@ -117,16 +117,13 @@ class GenSegTraining(BundleTrainTask):
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other trainings out of the bundle; the lock goes with the process."""
-        lock = FileLock(self.folder / ".training.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            problem = "wanted to train, a training of this bundle is running; stop it or wait for its end"
-            raise UserError("genseg", problem) from None
-        try:
+        with open(self.folder / ".training.lock", "a", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                problem = "wanted to train, a training of this bundle is running; stop it or wait for its end"
+                raise UserError("genseg", problem) from None
             yield
-        finally:
-            lock.release()
 
     def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
         """Return the labelled cases with their names, and pseudonyms of their patients where the archive knows them."""
