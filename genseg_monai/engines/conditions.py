@@ -56,6 +56,8 @@ class Conditions:
         blank: how often it is left to the generator altogether, in [0, 1].
         margin: voxels by which a hole is wider than what was or is to be there.
         place: where in a scene the object goes.
+        warp_real: whether stage I is shown the real pairs moved and bent as the masks of synthetic ones are, so that no
+            mask it draws from later is of a kind that it has not seen. Scenes are made of augmented images in any case.
 
     Raises:
         UserError: for an unknown synthesis or place, a margin below 0, or a probability that is none.
@@ -75,6 +77,7 @@ class Conditions:
     blank: float = 0.3
     margin: int = 2
     place: Place | str = Place.OWN
+    warp_real: bool = False
 
     def __post_init__(self) -> None:
         if self.synthesis not in list(PairKind):
@@ -97,8 +100,11 @@ class Conditions:
             random: where every number comes from.
 
         Returns:
-            images and masks, augmented where they become scenes, and the generator's input.
+            images and masks, moved and bent or augmented where the settings say so, and the generator's input.
         """
+        if self.synthesis is PairKind.MASKS and self.warp_real:
+            warp = draw_warp(self.warp_ranges, len(masks), masks.ndim - 2, random)
+            images, masks = warp_images(images, warp), apply_warp(masks, warp)
         if self.synthesis is PairKind.MASKS:
             return images, masks, masks
         images, masks = self._augmented(images, masks, random)

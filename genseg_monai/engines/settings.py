@@ -29,6 +29,7 @@ class LoopSettings:
         augment_real: whether GenSeg's own real pairs are augmented as those of the baseline ``augment``.
         synthesis: how synthetic pairs come about, see `PairKind`.
         place: where in a scene the object goes, see `Place`.
+        warp_real: whether stage I is shown the real pairs moved and bent, see `Conditions`.
         synthetic: whether the final fit sees synthetic pairs at all; without them its batches are real pairs alone.
 
     Raises:
@@ -51,6 +52,7 @@ class LoopSettings:
     augment_real: bool = True
     synthesis: PairKind | str = PairKind.MASKS
     place: Place | str = Place.OWN
+    warp_real: bool = False
     synthetic: bool = True
 
     def __post_init__(self) -> None:

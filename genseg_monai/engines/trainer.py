@@ -128,8 +128,9 @@ class GenSegTrainer(Trainer):
         self.network, self.optimizer = network, optimizer
         self.loss_function, self.adversarial_loss = loss_function, adversarial_loss
         self.augment = augment
+        how = self.settings
         self.conditions = Conditions(
-            self.settings.synthesis, warp_ranges or WarpRanges(), augment, place=self.settings.place
+            how.synthesis, warp_ranges or WarpRanges(), augment, place=how.place, warp_real=how.warp_real
         )
         if kind_of(generator) is not self.conditions.synthesis:
             raise UserError(

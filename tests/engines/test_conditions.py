@@ -9,6 +9,7 @@ from torch import Tensor
 from genseg_monai.engines.conditions import Conditions, PairKind
 from genseg_monai.errors import UserError
 from genseg_monai.transforms import BatchAugment, IntensityRanges, WarpRanges, apply_warp, draw_warp
+from genseg_monai.transforms.batch_augment import warp_images
 from genseg_monai.transforms.scene import hole_of, scene_masks
 
 STILL = WarpRanges(flip=0, pad=(0, 0), scale=(1, 1), translate=(0, 0), rotate=(0, 0), shear=(0, 0))
@@ -39,6 +40,18 @@ def test_masks_are_given_as_they_are_or_warped(pairs: tuple[Tensor, Tensor]) -> 
     assert given is wanted
     warp = draw_warp(WarpRanges(), 4, masks.ndim - 2, seeded())
     assert torch.equal(wanted, apply_warp(masks, warp))
+
+
+def test_stage_one_may_be_shown_pairs_moved_as_the_masks_of_synthetic_ones(pairs: tuple[Tensor, Tensor]) -> None:
+    images, masks = pairs
+    moved, wanted, given = Conditions(warp_ranges=WarpRanges(), warp_real=True).of_real(images, masks, seeded())
+    warp = draw_warp(WarpRanges(), 4, masks.ndim - 2, seeded())
+    assert given is wanted
+    assert torch.equal(wanted, apply_warp(masks, warp))
+    assert torch.equal(moved, warp_images(images, warp))
+    still, same, _ = Conditions(warp_ranges=STILL, warp_real=True).of_real(images, masks, seeded())
+    torch.testing.assert_close(still, images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(same, masks, atol=1e-5, rtol=0)
 
 
 def test_a_real_scene_is_the_image_less_its_objects_and_as_much_again(pairs: tuple[Tensor, Tensor]) -> None:
