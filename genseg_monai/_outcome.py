@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from genseg_monai.errors import UserError
 
-__all__ = ["RunFailed", "exit_code", "one_line", "report_in_one_line", "user_error"]
+__all__ = ["RunFailed", "exit_code", "one_line", "report_in_one_line", "report_only_kind", "user_error"]
 
 
 class RunFailed(RuntimeError):
@@ -101,3 +103,15 @@ def report_in_one_line() -> None:
 
 def _print_one_line(kind: type[BaseException], error: BaseException, trace: object) -> None:
     sys.stderr.write(f"genseg: {one_line(error)}\n")
+
+
+@contextmanager
+def report_only_kind(command: str) -> Iterator[None]:
+    """Let errors meant for the user pass; of any other only the kind is told, for its text may hold a value."""
+    try:
+        yield
+    except (UserError, RunFailed):
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        raise RunFailed(command, f"stopped by an unexpected {kind}; run it again, what is done is kept") from None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from genseg_monai._outcome import RunFailed
+from genseg_monai._outcome import RunFailed, report_only_kind
 from genseg_monai.apps.command_line import one_of
 from genseg_monai.apps.deidentify import tell_refused
-from genseg_monai.apps.pacs_check import report_only_kind
 from genseg_monai.apps.progress import bars
 from genseg_monai.dicom.convert import convert_folder
 from genseg_monai.dicom.dataset import load_labels

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from genseg_monai._outcome import RunFailed
-from genseg_monai.apps.pacs_check import report_only_kind
+from genseg_monai._outcome import RunFailed, report_only_kind
 from genseg_monai.apps.progress import bars
 from genseg_monai.dicom.folder import deidentify_folder
 from genseg_monai.dicom.profile import load_profile

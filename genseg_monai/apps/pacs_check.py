@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from genseg_monai._outcome import RunFailed
+from genseg_monai._outcome import RunFailed, report_only_kind
 from genseg_monai.errors import UserError
 
 if TYPE_CHECKING:
     from genseg_monai.pacs.dicomweb import WebArchive
     from genseg_monai.pacs.dimse import DimseArchive
 
-__all__ = ["open_archive", "pacs_check", "report_only_kind"]
+__all__ = ["open_archive", "pacs_check"]
 
 
 def pacs_check(*, pacs: str) -> str:
@@ -66,15 +66,3 @@ def open_archive(pacs: str, route: str) -> Iterator[DimseArchive | WebArchive]:
     settings = load_settings(pacs)
     with WebArchive(settings) if route == "dicomweb" else DimseArchive(settings, route) as archive:
         yield archive
-
-
-@contextmanager
-def report_only_kind(command: str) -> Iterator[None]:
-    """Let errors meant for the user pass; of any other only the kind is told, for its text may hold a value."""
-    try:
-        yield
-    except (UserError, RunFailed):
-        raise
-    except Exception as error:
-        kind = type(error).__name__
-        raise RunFailed(command, f"stopped by an unexpected {kind}; run it again, what is done is kept") from None

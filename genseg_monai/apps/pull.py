@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from genseg_monai._outcome import RunFailed
+from genseg_monai._outcome import RunFailed, report_only_kind
 from genseg_monai.apps.command_line import one_of
-from genseg_monai.apps.pacs_check import open_archive, report_only_kind
+from genseg_monai.apps.pacs_check import open_archive
 from genseg_monai.apps.progress import bars
 from genseg_monai.errors import UserError
 

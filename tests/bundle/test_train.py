@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from genseg_monai._outcome import one_line
 from genseg_monai.data import find_cases, read_splits
-from genseg_monai.engines import GenSegTrainer
+from genseg_monai.engines import GenSegTrainer, LoopSettings
 from genseg_monai.networks import Genotype
 from tests.bundle.tiny import SHIPPED
 from tests.bundle.training import DATA_2D, DATA_3D, run, workflow
@@ -80,11 +80,13 @@ def test_every_setting_of_the_loop_reaches_it(monkeypatch, tmp_path):
     found: list[GenSegTrainer] = []
     monkeypatch.setattr(GenSegTrainer, "run", lambda trainer: found.append(trainer))
     given = {"gamma": 0.5, "outer_every": 3, "outer_after": 7, "estimator": "one_sided", "search_fraction": 0.4}
-    given |= {"augment_real": False, "baselines": ["augment"], "shares#search": 0.5}
+    given |= {"augment_real": False, "baselines": ["augment"], "shares#search": 0.5, "epsilon": 0.05, "search_batch": 3}
+    given |= {"synthesis": "scenes", "place": "anywhere", "warp_real": True, "synthetic": False}
     run(SHIPPED, dataset_dir=DATA_2D, output_dir=str(tmp_path), learning_rate=0.02, arch_rate=0.03, **given)
     settings = vars(found[0].settings)
-    for name in ("gamma", "outer_every", "outer_after", "estimator", "search_fraction", "augment_real"):
-        assert settings[name] == given[name], name
+    assert set(settings) == {name.partition("#")[0] for name in given}, "a setting is not tried"
+    for name in set(settings) - {"baselines", "shares"}:
+        assert settings[name] == given[name] != getattr(LoopSettings(), name), name
     assert settings["baselines"] == ("augment",)
     assert settings["shares"].search == 0.5
     assert found[0].optimizer.param_groups[0]["lr"] == 0.02

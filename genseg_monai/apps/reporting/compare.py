@@ -148,15 +148,15 @@ def judge(comparison: Comparison, ours: str = "genseg") -> Verdict:
     d, p, rival = mine.test.difference, mine.p, arm_title(comparison.reference).lower()
     gains, name = comparison.gains_by_seed(ours), _called(ours)
     seeds = max(1, len(gains))
-    single = "" if seeds > 1 else "; one training proves little: repeat it with other seeds"
+    apart = f"; the seeds disagree: {', '.join(map(_signed, gains))}" if gains and min(gains) <= 0 < max(gains) else ""
+    single = apart if seeds > 1 else "; one training proves little: repeat it with other seeds"
     few = "; so few cases prove little" if comparison.groups < _FEW else ""
     facts = (
         f"{_signed(d.mean)} Dice against {rival} on {comparison.cases} held-out cases (95 % interval {_signed(d.low)} "
         f"to {_signed(d.high)}, Holm-corrected p\N{NO-BREAK SPACE}{_p(p)}, {seeds} seed{'s' if seeds > 1 else ''})"
     )
-    if d.low > 0 and p < _SIGNIFICANT and min(gains, default=1.0) <= 0:
-        told = ", ".join(_signed(gain) for gain in gains)
-        return Verdict(Answer.OPEN, f"No gain shown: {facts}; the seeds disagree: {told}.")
+    if d.low > 0 and p < _SIGNIFICANT and apart:
+        return Verdict(Answer.OPEN, f"No gain shown: {facts}{apart}.")
     if d.low > 0 and p < _SIGNIFICANT:
         return Verdict(Answer.YES, f"Yes, {name} helped on these data: {facts}{single}.")
     if d.high < 0 and p < _SIGNIFICANT:

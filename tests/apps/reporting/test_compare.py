@@ -51,6 +51,12 @@ def test_seeds_that_disagree_are_no_yes() -> None:
     assert found.sentence.endswith("2 seeds); the seeds disagree: +0.100, \N{MINUS SIGN}0.031.")
 
 
+def test_seeds_that_disagree_are_told_of_a_loss_too() -> None:
+    found = verdict(np.linspace(-0.05, -0.01, 20), by_seed=(-0.1, 0.02))
+    assert found.answer is Answer.NO
+    assert found.sentence.endswith("2 seeds); the seeds disagree: \N{MINUS SIGN}0.100, +0.020.")
+
+
 def test_only_seeds_that_both_arms_have_count() -> None:
     """A fourth training of GenSeg alone is not compared with anything."""
     assert "3 seeds" in verdict(np.linspace(0.01, 0.05, 20), by_seed=(0.1, 0.1, 0.1, -0.5)).sentence
