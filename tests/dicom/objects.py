@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage
 
 from tests.dicom.phi import MARK
 
-__all__ = ["LABELS", "SPACING", "add_common", "add_meta", "ellipsoid", "make_uid", "segmentation", "structures"]
+__all__ = [
+    "LABELS",
+    "SPACING",
+    "add_common",
+    "add_meta",
+    "edited",
+    "ellipsoid",
+    "make_uid",
+    "segmentation",
+    "structures",
+]
 
 LABELS = {"liver": 1, "tumour": 2}
 SPACING = (0.8, 0.9, 2.5)  # mm along X (columns), Y (rows), Z (slices)
@@ -149,3 +162,11 @@ def _item(**values: object) -> Dataset:
     for keyword, value in values.items():
         setattr(item, keyword, value)
     return item
+
+
+def edited(path: Path, change: Callable[[Dataset], object]) -> Path:
+    """Change a file in its place and return it."""
+    data = pydicom.dcmread(path)
+    change(data)
+    data.save_as(path)
+    return path

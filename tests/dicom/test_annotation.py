@@ -14,15 +14,9 @@ from pydicom.dataset import Dataset
 
 from genseg_monai.dicom.annotation import is_annotation, label_map
 from genseg_monai.dicom.series import Limits, Series, SeriesFault, find_series, read_series
-from genseg_monai.dicom.structures import fill_even_odd, read_structures
 from genseg_monai.errors import UserError
+from tests.dicom.objects import edited
 from tests.dicom.study import LABELS, Study, write_study
-
-
-@pytest.fixture(params=[False, True], ids=["straight", "oblique"])
-def drawn(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Study, Series]:
-    study = write_study(tmp_path, oblique=request.param, phi=False)
-    return study, read_series(study.images)
 
 
 def _seg(study: Study, pixels: np.ndarray, kind: str, path: Path, **more: Any) -> Path:
@@ -52,13 +46,6 @@ def _seg(study: Study, pixels: np.ndarray, kind: str, path: Path, **more: Any) -
             **more,
         )
         made.save_as(path)
-    return path
-
-
-def _edit(path: Path, change: Any) -> Path:
-    data = pydicom.dcmread(path)
-    change(data)
-    data.save_as(path)
     return path
 
 
@@ -129,7 +116,7 @@ def test_frames_on_another_grid(drawn: tuple[Study, Series]) -> None:
         measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         measures.PixelSpacing = [2 * value for value in measures.PixelSpacing]
 
-    labels, report = label_map([_edit(study.seg, change)], series, LABELS)
+    labels, report = label_map([edited(study.seg, change)], series, LABELS)
     assert not report.refused
     x, y = (np.rint(np.arange(n) / 2).astype(int) for n in (40, 32))
     wanted = study.labels[np.ix_(x, y, np.arange(8))]
@@ -169,7 +156,7 @@ def _refer(path: Path, images: tuple[Path, ...], *, as_series: str = "") -> Path
         else:
             entries[0][name].value.extend(entry[name].value)
 
-    return _edit(path, change)
+    return edited(path, change)
 
 
 @pytest.mark.parametrize("which", ["seg", "rtstruct"])
@@ -218,50 +205,6 @@ def test_objects_of_another_series_and_other_files_are_refused(drawn: tuple[Stud
     assert [is_annotation(path) for path in (study.seg, study.rtstruct, study.images[0])] == [True, True, False]
 
 
-def _contour(points: np.ndarray, kind: str = "CLOSED_PLANAR") -> Dataset:
-    item = Dataset()
-    item.ContourGeometricType, item.NumberOfContourPoints = kind, len(points)
-    item.ContourData = [round(float(value), 5) for value in points.ravel()]
-    return item
-
-
-def _circle(series: Series, radius: float, depth: float, centre: tuple[float, float] = (19.6, 15.3)) -> np.ndarray:
-    """Return a circle in the plane of a slice, LPS mm; the radius is in mm."""
-    angle = np.linspace(0, 2 * np.pi, 240, endpoint=False)
-    spacing = np.linalg.norm(series.affine[:3, :3], axis=0)
-    voxels = np.stack(
-        [
-            centre[0] + radius * np.cos(angle) / spacing[0],
-            centre[1] + radius * np.sin(angle) / spacing[1],
-            np.full_like(angle, depth),
-        ],
-        axis=1,
-    )
-    return (voxels @ series.affine[:3, :3].T + series.affine[:3, 3]) * [-1, -1, 1]
-
-
-def _with_contours(study: Study, *contours: Dataset) -> Path:
-    def change(data: Dataset) -> None:
-        data.ROIContourSequence[0].ContourSequence = list(contours)
-        del data.ROIContourSequence[1].ContourSequence  # a region that nobody drew
-
-    return _edit(study.rtstruct, change)
-
-
-def test_a_hole_is_a_hole(drawn: tuple[Study, Series]) -> None:
-    study, series = drawn
-    outer, inner = _contour(_circle(series, 10, 3)), _contour(_circle(series, 5, 3))
-    labels, report = label_map([_with_contours(study, outer, inner, outer)], series, LABELS)
-    assert report.empty == ["tumour"]
-    spacing = np.linalg.norm(series.affine[:3, :3], axis=0)
-    x, y = np.indices((40, 32))
-    distance = np.hypot((x - 19.6) * spacing[0], (y - 15.3) * spacing[1])
-    np.testing.assert_array_equal(labels[:, :, 3] == 1, (distance < 10) & (distance >= 5))
-    assert not np.delete(labels, 3, axis=2).any()
-    area = (labels[:, :, 3] == 1).sum() * spacing[0] * spacing[1]
-    assert area == pytest.approx(np.pi * 75, rel=0.03)
-
-
 @pytest.mark.parametrize("which", ["seg", "rtstruct"])
 def test_more_regions_than_anybody_draws_are_refused(
     which: str, drawn: tuple[Study, Series], monkeypatch: pytest.MonkeyPatch
@@ -279,85 +222,6 @@ def test_nothing_stays_of_a_file_that_takes_too_long(drawn: tuple[Study, Series]
     labels, report = label_map([study.seg], series, LABELS, Limits(drawing_seconds=-1))
     assert [error.reason for error in report.refused] == [SeriesFault.TOO_LARGE]
     assert (report.voxels, labels.any()) == ({}, False)
-
-
-def test_regions_without_a_contour_take_no_volume_each(drawn: tuple[Study, Series], tmp_path: Path) -> None:
-    study, series = drawn
-
-    def change(data: Dataset) -> None:
-        for number in range(10, 200):
-            item = copy.deepcopy(data.StructureSetROISequence[0])
-            item.ROINumber, item.ROIName = number, "liver"
-            data.StructureSetROISequence.append(item)
-
-    found = list(read_structures(_edit(study.rtstruct, change), series))
-    assert [region.mask is None for region in found] == [False, False, *[True] * 190]
-    labels, report = label_map([study.rtstruct], series, LABELS)
-    np.testing.assert_array_equal(labels, study.labels)
-    assert report.voxels["liver"] == (study.labels == 1).sum()
-
-
-def test_outlines_are_filled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    angle = np.linspace(0, 2 * np.pi, 240, endpoint=False)
-    star = 16 + (8 + 6 * np.cos(5 * angle))[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    whole = fill_even_odd([star, star / 2], (33, 30))
-    monkeypatch.setattr("genseg_monai.dicom.structures._EDGES", 7)
-    np.testing.assert_array_equal(fill_even_odd([star, star / 2], (33, 30)), whole)
-
-
-def test_a_hatching_is_refused(drawn: tuple[Study, Series], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Edges from top to bottom, many of them: little to read, and more to fill than any outline."""
-    study, series = drawn
-    hatching = _circle(series, 10, 3)[np.arange(240) * 119 % 240]
-    path = _with_contours(study, _contour(hatching))
-    monkeypatch.setattr("genseg_monai.dicom.structures._CROSSINGS", 1000)
-    labels, report = label_map([path, study.seg], series, LABELS)
-    assert [error.reason for error in report.refused] == [SeriesFault.TOO_LARGE]
-    np.testing.assert_array_equal(labels, study.labels)
-
-
-def test_points_lines_and_contours_between_slices_are_counted(drawn: tuple[Study, Series]) -> None:
-    study, series = drawn
-    circle = _circle(series, 6, 2)
-    path = _with_contours(
-        study,
-        _contour(circle),
-        _contour(circle[:1], "POINT"),
-        _contour(circle, "OPEN_PLANAR"),
-        _contour(_circle(series, 6, 4.5)),  # between two slices
-        _contour(_circle(series, 6, 30)),  # far off
-        _contour(_circle(series, 6, 5.2)),  # nearly on the slice
-    )
-    labels, report = label_map([path], series, LABELS)
-    assert report.skipped == 3
-    assert report.outside == 1
-    assert labels.any(axis=(0, 1)).tolist() == [False, False, True, False, False, True, False, False]
-
-
-def test_a_contour_across_the_slices_is_not_filled(drawn: tuple[Study, Series]) -> None:
-    study, series = drawn
-    upright = _circle(series, 6, 0)
-    voxels = np.stack([np.full(240, 10.0), 10 + 5 * np.cos(np.linspace(0, 6.28, 240)), np.linspace(1, 6, 240)], axis=1)
-    upright = (voxels @ series.affine[:3, :3].T + series.affine[:3, 3]) * [-1, -1, 1]
-    labels, report = label_map([_with_contours(study, _contour(upright))], series, LABELS)
-    assert not labels.any()
-    assert report.skipped == 1
-
-
-def test_even_odd_against_a_finer_grid() -> None:
-    """A star, against the same rule on pixels of a twentieth: centres inside are set, and no other."""
-    angle = np.linspace(0, 4 * np.pi, 5, endpoint=False)
-    star = np.stack([15.3 + 13 * np.cos(angle), 14.7 + 12 * np.sin(angle)], axis=1)
-    fine = fill_even_odd([star * 20], (620, 620))
-    np.testing.assert_array_equal(fill_even_odd([star], (31, 31)), fine[::20, ::20])
-    assert fine.mean() * 961 == pytest.approx(fill_even_odd([star], (31, 31)).sum(), rel=0.05)
-
-
-def test_polygons_that_leave_the_image() -> None:
-    square = np.array([[-5.0, -5], [50, -5], [50, 3.5], [-5, 3.5]])
-    filled = fill_even_odd([square], (8, 6))
-    assert filled[:, :4].all()
-    assert not filled[:, 4:].any()
 
 
 @pytest.mark.parametrize("number", [0, 256, -1, True, "1"])
