@@ -7,7 +7,7 @@ the step.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -121,6 +121,9 @@ class ResidentLoader:
     them than shards) and draws ``batch_size`` of its cases. The draws of all shards come from one random state, which
     is the same everywhere: one process with all shards draws what the others draw together.
 
+    Attributes:
+        drawn: case numbers of the latest batch, of all shards.
+
     Args:
         dataset: a map-style data set, or cases already read: `ResidentCases`, or `PatchCases` of large images.
         batch_size: cases a batch, of each shard.
@@ -151,6 +154,7 @@ class ResidentLoader:
         self.shards, self.shard = shards, shard
         self.cases: Cases = load_resident(dataset, device) if isinstance(dataset, Dataset) else dataset
         self._random = torch.Generator().manual_seed(seed)
+        self.drawn: list[int] = []
         self.use(range(len(self.cases)), batch_size)
 
     def use(self, pool: Sequence[int], batch_size: int) -> None:
@@ -172,23 +176,44 @@ class ResidentLoader:
         while True:
             yield self.draw()
 
-    def draw(self) -> dict[str, Tensor]:
-        """Return the next batch: ``image`` ``B C H W [D]``, ``label`` ``B 1 H W [D]``."""
+    def draw(self, avoid: Collection[int] = ()) -> dict[str, Tensor]:
+        """Return the next batch: ``image`` ``B C H W [D]``, ``label`` ``B 1 H W [D]``.
+
+        Args:
+            avoid: case numbers whose patients are passed over this time, unless the pool has no others.
+        """
         count, seeds = self.batch_size * self.shards, list[int]()
         if self.cases.drawn:
             seeds = torch.randint(2**32, (count,), generator=self._random).tolist()
-        chosen: list[int] = []
+        avoided = {self.cases.groups[i] for i in avoid}
+        self.drawn, chosen = [], list[int]()
         for number, (pool, queue) in enumerate(zip(self._pools, self._queues, strict=True)):
-            while len(queue) < self.batch_size:
-                order = torch.randperm(len(pool), generator=self._random)
-                queue += [pool[i] for i in order.tolist()]
+            taken = self._take(pool, queue, avoided)
+            self.drawn += taken
             if self.shard in (None, number):
-                chosen += queue[: self.batch_size]
-            del queue[: self.batch_size]
+                chosen += taken
         if self.shard is not None:
             seeds = seeds[self.shard * self.batch_size :][: self.batch_size]
         images, labels = self.cases.take(chosen, seeds)
         return {CommonKeys.IMAGE: images, CommonKeys.LABEL: labels}
+
+    def _take(self, pool: Sequence[int], queue: list[int], avoided: set[str]) -> list[int]:
+        """Take a batch off a queue, and prolong that where it is too short; who is passed over keeps the place."""
+        if avoided.issuperset(self.cases.groups[i] for i in pool):
+            avoided = set()
+        places: list[int] = []
+        seen = 0
+        while len(places) < self.batch_size:
+            if seen == len(queue):
+                order = torch.randperm(len(pool), generator=self._random)
+                queue += [pool[i] for i in order.tolist()]
+            if self.cases.groups[queue[seen]] not in avoided:
+                places.append(seen)
+            seen += 1
+        taken = [queue[place] for place in places]
+        for place in reversed(places):
+            del queue[place]
+        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """Return pool, order, position and random state."""

@@ -14,6 +14,7 @@ from genseg_monai.errors import UserError
 from genseg_monai.transforms import IntensityRanges, WarpRanges, apply_warp, draw_warp
 from genseg_monai.transforms.batch_augment import warp_images
 from genseg_monai.transforms.intensity import apply_intensity, draw_intensity
+from genseg_monai.transforms.overlay import laid_over
 from genseg_monai.transforms.scene import hole_of, make_scene, moved_onto
 
 __all__ = ["Conditions", "PairKind", "Place", "kind_of"]
@@ -27,16 +28,18 @@ class PairKind(StrEnum):
     MASKS = "masks"
     """A whole image from a warped mask: the method of the paper."""
     SCENES = "scenes"
-    """The object of one case, moved and bent, made part of the real image of another, whose own object goes."""
+    """The object of one case, moved and bent, made part of the real image of another."""
 
 
 class Place(StrEnum):
     """Where in a scene the object goes."""
 
     OWN = "own"
-    """Where the image has its own: a wound belongs on the foot."""
+    """Where the image has its own, which goes: a wound belongs on the foot."""
     ANYWHERE = "anywhere"
-    """Where the warp leaves it: a polyp may be everywhere."""
+    """Where the warp leaves it, and the image's own goes: a polyp may be everywhere."""
+    BESIDE = "beside"
+    """Where the warp leaves it, and the image's own stays, but for what is covered: nothing has to be painted over."""
 
 
 def kind_of(generator: Any) -> PairKind:
@@ -83,7 +86,7 @@ class Conditions:
         if self.synthesis not in list(PairKind):
             raise UserError("synthesis", f"wanted {' or '.join(PairKind)}, got '{self.synthesis}'")
         if self.place not in list(Place):
-            raise UserError("place", f"wanted {' or '.join(Place)}, got '{self.place}'")
+            raise UserError("place", f"wanted one of {', '.join(Place)}, got '{self.place}'")
         if self.margin < 0:
             raise UserError("margin", f"wanted 0 voxels or more, got {self.margin}")
         if not 0 <= self.blank <= 1:
@@ -132,7 +135,7 @@ class Conditions:
     def scene(
         self, images: Tensor, masks: Tensor, objects: Tensor, wanted: Tensor, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the scenes that put objects where images have their own, and the masks B K H W [D] they are to show.
+        """Return the scenes that put objects into images, and the masks B K H W [D] they are to show.
 
         Args:
             images: B C H W [D] in [0, 1].
@@ -142,6 +145,10 @@ class Conditions:
             random: where every number comes from.
         """
         decoys = self._warped(masks, random)
+        if self.place is Place.BESIDE:
+            hole = self._hole(wanted, decoys)
+            objects, wanted = laid_over(objects, wanted, images, masks)
+            return make_scene(wanted, images, hole, objects), wanted
         if self.place is Place.OWN:
             objects, wanted = moved_onto(objects, wanted, masks)
         return make_scene(wanted, images, self._hole(masks, wanted, decoys), objects), wanted

@@ -120,7 +120,7 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
     trainer.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
 
     if point is not None:
-        batch = trainer.search_loader.draw()
+        batch = trainer.search_loader.draw(avoid=trainer.loader.drawn)
         if not trainer.acceleration.exact:
             point.synthetic_slope = None
         with trainer.acceleration.stage_three(trainer.settings.estimator):

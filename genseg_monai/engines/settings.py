@@ -24,7 +24,8 @@ class LoopSettings:
         outer_after: iterations of the search phase before the first one, so that Adam's second moments are warm.
         estimator: how the hypergradient is found, see `genseg_monai.multilevel.Estimator`.
         epsilon: length of a difference step.
-        search_fraction: part of the training cases that stage III keeps for itself during the search.
+        search_fraction: part of the training cases that stage III keeps for itself during the search, in [0, 1). With 0
+            every case trains, and stage III judges each update by patients who had no part in it.
         search_batch: cases a batch of stage III.
         augment_real: whether GenSeg's own real pairs are augmented as those of the baseline ``augment``.
         synthesis: how synthetic pairs come about, see `PairKind`.
@@ -47,7 +48,7 @@ class LoopSettings:
     outer_after: int = 10
     estimator: Estimator | str = Estimator.MIXED
     epsilon: float = EPSILON
-    search_fraction: float = 0.25
+    search_fraction: float = 0.0
     search_batch: int = 4
     augment_real: bool = True
     synthesis: PairKind | str = PairKind.MASKS
@@ -69,8 +70,8 @@ class LoopSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UserError(name, f"wanted a number of at least {low}, got {value}")
-        if not 0 < self.search_fraction < 1:
-            raise UserError("search_fraction", f"wanted a fraction between 0 and 1, got {self.search_fraction}")
+        if not 0 <= self.search_fraction < 1:
+            raise UserError("search_fraction", f"wanted a fraction in [0, 1), got {self.search_fraction}")
         if not self.epsilon > 0:
             raise UserError("epsilon", f"wanted a length above 0, got {self.epsilon}")
 

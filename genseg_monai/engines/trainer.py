@@ -188,7 +188,11 @@ class GenSegTrainer(Trainer):
             if not given or not train or not set(given) <= set(everyone):
                 raise UserError("search_cases", f"wanted some of the {len(everyone)} case numbers, got {list(given)}")
             return train, list(given)
-        if self.schedule.steps[Phase.SEARCH] == 0 or self.settings.outer_every == 0:
+        if (
+            self.schedule.steps[Phase.SEARCH] == 0
+            or self.settings.outer_every == 0
+            or not self.settings.search_fraction
+        ):
             return everyone, everyone
         cases = [{"case": str(i), "group": group} for i, group in enumerate(self.loader.cases.groups)]
         return search_split(cases, self.settings.search_fraction)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from genseg_monai.transforms._transfer import send
 from genseg_monai.transforms.intensity import IntensityRanges, apply_intensity, draw_intensity
 from genseg_monai.transforms.mask_warp import Warp, WarpRanges, apply_warp, draw_warp, sampling_grid
+from genseg_monai.transforms.overlay import laid_over
 
 __all__ = ["BatchAugment", "warp_images"]
 
@@ -54,6 +55,8 @@ class BatchAugment:
         intensity: how far the intensity of the images changes; None leaves it as it is.
         probability: chance of an item being moved, in [0, 1].
         padding: what lies outside the images: `border` repeats the edge, `zeros` is black.
+        paste: chance that the moved objects of another item are laid over an item, in [0, 1]: copy-paste (Ghiasi et
+            al., CVPR 2021).
 
     Example:
         >>> images, masks = torch.rand(2, 1, 16, 16), torch.ones(2, 2, 16, 16) / 2
@@ -66,11 +69,13 @@ class BatchAugment:
     intensity: IntensityRanges | None = field(default_factory=IntensityRanges)
     probability: float = 1.0
     padding: str = "border"
+    paste: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability: wanted a number in [0, 1], got {self.probability}")
+        for name in ("probability", "paste"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: wanted a number in [0, 1], got {getattr(self, name)}")
         if self.padding not in ("border", "zeros"):
             raise ValueError(f"padding: wanted border or zeros, got {self.padding!r}")
 
@@ -98,6 +103,14 @@ class BatchAugment:
             warped, warped_masks = warp_images(images, warp, self.padding), apply_warp(masks, warp)
             chosen = send(moved, images.device).reshape(-1, *[1] * (images.ndim - 1))
             images, masks = torch.where(chosen, warped, images), torch.where(chosen, warped_masks, masks)
+        if self.paste:
+            order = send(torch.randperm(len(images), generator=generator, device=generator.device), images.device)
+            shown = send(
+                torch.rand(len(images), generator=generator, device=generator.device) < self.paste, images.device
+            )
+            shown = shown.reshape(-1, *[1] * (images.ndim - 1))
+            pasted, pasted_masks = laid_over(images[order], masks[order], images, masks)
+            images, masks = torch.where(shown, pasted, images), torch.where(shown, pasted_masks, masks)
         if self.intensity is not None:
             images = apply_intensity(images, draw_intensity(self.intensity, len(images), generator))
         return images, masks

@@ -225,7 +225,7 @@ def test_wrong_use_is_told_in_one_line(tmp_path, capsys, monkeypatch, words, tol
         ({"budget": "soon"}, "--budget: wanted a time such as 90s, 30m or 1.5h, got 'soon'"),
         ({"segmenter": "vgg"}, "segmenter: wanted one of unet, "),
         ({"estimator": "guess"}, "estimator: wanted one of "),
-        ({"search_fraction": "2"}, "search_fraction: wanted a fraction between 0 and 1, got 2"),
+        ({"search_fraction": "2"}, "search_fraction: wanted a fraction in .0, 1., got 2"),
         ({"gamma": "-1"}, "gamma: wanted a number of at least 0"),
         ({"baselines": "[nnunet]"}, "baselines: wanted any of plain, augment, got 'nnunet'"),
         ({"shares#search": "-1"}, "shares: wanted four weights >= 0"),

@@ -108,3 +108,23 @@ def test_another_loader_continues_where_the_state_was_taken(batches):
     drawn(other, 3)
     other.load_state_dict(state)
     assert drawn(other, 9) == rest
+
+
+def test_patients_to_avoid_are_passed_over_and_come_next():
+    cases = ResidentCases(torch.rand(6, 1, 2, 2), torch.zeros(6, 1, 2, 2, dtype=torch.uint8), "aabbcc")
+    loader = ResidentLoader(cases, batch_size=2, seed=3)
+    loader.draw(avoid=[0, 2])
+    assert sorted(loader.drawn) == [4, 5]
+    drawn = []
+    for _ in range(2):
+        loader.draw()
+        drawn += loader.drawn
+    assert sorted(drawn) == [0, 1, 2, 3]
+
+
+def test_a_pool_of_avoided_patients_alone_is_drawn_from_all_the_same():
+    cases = ResidentCases(torch.rand(3, 1, 2, 2), torch.zeros(3, 1, 2, 2, dtype=torch.uint8), "aab")
+    loader = ResidentLoader(cases, batch_size=2, seed=0)
+    loader.use([0, 1], 2)
+    loader.draw(avoid=[0])
+    assert sorted(loader.drawn) == [0, 1]

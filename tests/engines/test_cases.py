@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from ignite.engine import Events
+from torch import Tensor
 
 from genseg_monai.data.resident import ResidentCases
 from genseg_monai.engines import GenSegTrainer, LoopSettings, Phase, Shares, iterations
@@ -73,24 +74,49 @@ def test_poisoned_search_cases_reach_no_weight_in_the_loop():
 @pytest.mark.parametrize(("count", "searched"), [(4, 1), (5, 1), (8, 2), (12, 3)])
 def test_the_search_split_is_by_patient_and_works_from_four_cases(count, searched):
     cases = make_cases(count)
-    trainer = make_trainer(cases=cases)
+    kept = LoopSettings(SEARCH_AND_FIT, search_fraction=0.25)
+    trainer = make_trainer(cases=cases, settings=kept)
     assert len(trainer.search_cases) == searched
     assert sorted([*trainer.search_cases, *trainer.train_cases]) == list(range(count))
 
     twins = ResidentCases(cases.images, cases.labels, [f"patient {i // 2}" for i in range(count)])
-    trainer = make_trainer(cases=twins)
+    trainer = make_trainer(cases=twins, settings=kept)
     groups = [{twins.groups[i] for i in part} for part in (trainer.search_cases, trainer.train_cases)]
     assert groups[0]
     assert groups[1]
     assert not groups[0] & groups[1]
 
 
-def test_too_few_cases_or_patients_say_so():
+def test_too_few_cases_or_patients_to_keep_some_say_so():
+    kept = LoopSettings(SEARCH_AND_FIT, search_fraction=0.25)
     with pytest.raises(UserError, match="training cases: wanted at least 4 .* got 3"):
-        make_trainer(cases=make_cases(3))
+        make_trainer(cases=make_cases(3), settings=kept)
     cases = make_cases(6)
     with pytest.raises(UserError, match="training cases: wanted at least 2 patients"):
-        make_trainer(cases=ResidentCases(cases.images, cases.labels, ["one"] * 6))
+        make_trainer(cases=ResidentCases(cases.images, cases.labels, ["one"] * 6), settings=kept)
+
+
+def test_a_search_that_keeps_no_case_judges_each_update_by_patients_who_had_no_part_in_it(monkeypatch):
+    cases = marked_cases()
+    cases.groups = ("a", "a", "b", "b", "c", "c", "d", "d")
+    settings = LoopSettings(SEARCH_AND_FIT, ("plain",), outer_every=1, outer_after=1, search_fraction=0)
+    trainer = make_trainer(cases=cases, settings=settings, max_epochs=20, augment=None)
+    pairs: list[tuple[set[str], set[str]]] = []
+    step = iterations.architecture_step
+
+    def patients(images: Tensor) -> set[str]:
+        return {cases.groups[round(float(image.mean()) * 100) - 1] for image in images}
+
+    def noted(*args: Any, **named: Any) -> Any:
+        pairs.append((patients(named["fitted"][0]), patients(named["search"][0])))
+        return step(*args, **named)
+
+    monkeypatch.setattr(iterations, "architecture_step", noted)
+    trainer.run()
+    assert trainer.train_cases == trainer.search_cases == list(range(8))
+    assert len(pairs) > 10
+    assert all(not fitted & judging for fitted, judging in pairs)
+    assert set.union(*(judging for _, judging in pairs)) == set("abcd")
 
 
 @pytest.mark.parametrize("given", [[], [0, 1, 2, 3, 4, 5], [6], [-1]])

@@ -102,6 +102,23 @@ def test_an_object_may_stay_where_it_comes_from(pairs: tuple[Tensor, Tensor]) ->
         assert torch.allclose(scenes[i, -2][shown], images[source, 0][shown], atol=1e-4)
 
 
+def test_an_object_may_be_laid_beside_the_images_own(pairs: tuple[Tensor, Tensor]) -> None:
+    images, masks = pairs
+    scenes, wanted = Conditions("scenes", STILL, place="beside").of_synthetic(images, masks, seeded(3))
+    assert torch.equal(scene_masks(scenes, 1), wanted)
+    torch.testing.assert_close(wanted.sum(1), torch.ones_like(wanted[:, 0]))
+    sizes = wanted[:, 1:].flatten(1).sum(1) / masks[:, 1:].flatten(1).sum(1)
+    assert (sizes > 1.3).any(), "two objects"
+    own = masks[:, 1:].amax(1, keepdim=True).bool()
+    assert (wanted[:, 1:].sum(1, keepdim=True)[own] > 0.99).all(), "the own one stays an object"
+    upper = [next(j for j in range(4) if j != i and (wanted[i, 1:] - masks[j, 1:]).amin() > -0.01) for i in (0, 1)]
+    for i, source in enumerate(upper):
+        shown = masks[source, 1:].sum(0).bool()
+        assert torch.allclose(scenes[i, -2][shown], images[source, 0][shown], atol=1e-3)
+        left = own[i, 0] & ~shown
+        assert torch.allclose(scenes[i, -2][left], images[i, 0][left], atol=1e-3), "shown, in the hole of a decoy too"
+
+
 def test_what_is_around_is_augmented(pairs: tuple[Tensor, Tensor]) -> None:
     images, masks = pairs
     darker = Conditions("scenes", STILL, augment=lambda images, masks, random: (images / 2, masks))
@@ -124,7 +141,7 @@ def test_wrong_settings() -> None:
         Conditions("images")
     with pytest.raises(UserError, match=r"blank: wanted a probability in \[0, 1\], got 2"):
         Conditions("scenes", blank=2)
-    with pytest.raises(UserError, match="place: wanted own or anywhere, got 'here'"):
+    with pytest.raises(UserError, match="place: wanted one of own, anywhere, beside, got 'here'"):
         Conditions("scenes", place="here")
     with pytest.raises(UserError, match="margin: wanted 0 voxels or more, got -1"):
         Conditions("scenes", margin=-1)

@@ -99,3 +99,20 @@ def test_mask_equals_the_warp_itself() -> None:
     _, moved = BatchAugment(intensity=None)(images, masks, torch.Generator().manual_seed(9))
     warp = draw_warp(WarpRanges(), 3, 2, torch.Generator().manual_seed(9))
     assert torch.equal(moved, apply_warp(masks, warp))
+
+
+@pytest.mark.parametrize("spatial", [2, 3])
+def test_objects_of_other_items_are_pasted_with_their_masks(spatial: int) -> None:
+    images, masks = pair(spatial, batch=6)
+    augment = BatchAugment(warp=None, intensity=None, paste=1)
+    pasted, both = augment(images, masks, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(both.sum(1), torch.ones_like(both[:, 0]))
+    torch.testing.assert_close(pasted, both[:, 1:], msg="an object is 1 in these images, wherever it comes from")
+    assert (both[:, 1:] >= masks[:, 1:]).all(), "the own ones stay"
+    assert (both != masks).any()
+
+
+def test_share_of_items_pasted_onto() -> None:
+    images, masks = torch.rand(400, 1, 4, 4), torch.rand(400, 2, 4, 4).softmax(1)
+    pasted, _ = BatchAugment(warp=None, intensity=None, paste=0.25)(images, masks, torch.Generator().manual_seed(0))
+    assert float((pasted != images).flatten(1).any(1).float().mean()) == pytest.approx(0.25, abs=0.06)

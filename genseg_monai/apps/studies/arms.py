@@ -17,7 +17,9 @@ from genseg_monai.apps.studies.cells import Arm, Cell
 
 __all__ = ["REAL_ONLY", "Steps", "arm_overrides", "base_rate", "steps_of"]
 
-REAL_ONLY = frozenset({Arm.PLAIN, Arm.AUGMENT, Arm.ROTATE, Arm.FLIP, Arm.TRANSLATE, Arm.COMBINE, Arm.NNUNET_STYLE})
+REAL_ONLY = frozenset(
+    {Arm.PLAIN, Arm.AUGMENT, Arm.ROTATE, Arm.FLIP, Arm.TRANSLATE, Arm.COMBINE, Arm.COPY_PASTE, Arm.NNUNET_STYLE}
+)
 """Arms without synthetic pairs."""
 
 _MOVES = {
@@ -29,6 +31,7 @@ _MOVES = {
 _STILL = {"flip": 0.0, "pad": [0.0, 0.0], "scale": [1.0, 1.0], "translate": [0.0, 0.0], "rotate": [0.0, 0.0],
           "shear": [0.0, 0.0]}  # fmt: skip
 _MOVING = {"flip": 0.5, "translate": [-0.1, 0.1], "rotate": [-15.0, 15.0]}  # the defaults of `WarpRanges`
+_PASTED = 0.5  # of the images
 _SGD_RATE = 0.01  # nnU-Net's
 
 
@@ -93,7 +96,7 @@ def steps_of(arm: Arm, updates: int, shares: Mapping[str, float], epoch: int) ->
     fine_tune = round(updates * shares["fine_tune"] / fitted)
     warm_up = round(updates * shares["warm_up"] / fitted)
     warm_up += -(warm_up + fine_tune) % epoch
-    if arm in (Arm.GENSEG, Arm.SCENES, Arm.NO_SEARCH):
+    if arm in (Arm.GENSEG, Arm.PAPER, Arm.SCENES, Arm.NO_SEARCH):
         return Steps(warm_up, search, fine_tune, updates - search)
     drawn = warm_up + search + fine_tune
     if arm is Arm.SEPARATE:
@@ -151,10 +154,14 @@ def arm_overrides(cell: Cell, config: Mapping[str, Any], *, epoch: int, factor: 
         warp = {"_target_": "genseg_monai.transforms.WarpRanges"} | _STILL
         warp |= {name: ranges.get(name, _MOVING[name]) for name in sorted(_MOVES[cell.arm])}
         changes["augment"] = {"_target_": "genseg_monai.transforms.BatchAugment", "warp": warp, "intensity": None}
+    if cell.arm is Arm.COPY_PASTE:
+        changes["augment#paste"] = _PASTED
     if cell.arm is Arm.WGAN:
         changes["pair_steps"] = steps.pairs
     if cell.arm is Arm.NO_SEARCH:
         changes["outer_every"] = 0
+    if cell.arm is Arm.PAPER:
+        changes |= {"search_fraction": 0.25, "synthesis": "masks", "warp_real": False}
     if cell.arm is Arm.SCENES:
         changes["synthesis"] = "scenes"
     if cell.arm is Arm.NNUNET_STYLE:

@@ -24,7 +24,15 @@ __all__ = ["Costs", "forecast", "measure_costs", "seconds_an_update", "updates_w
 _KEPT_FREE = 0.9  # of the budget: scoring, saving and what the rehearsal did not see
 _REHEARSED = 200  # updates: long enough for every phase to have some
 _FEWEST = 10
-_GUESS = {Arm.INCONTEXT: 0.0, Arm.GENSEG: 6.0, Arm.SCENES: 6.0, Arm.NO_SEARCH: 4.0, Arm.SEPARATE: 3.0, Arm.WGAN: 4.0}
+_GUESS = {
+    Arm.INCONTEXT: 0.0,
+    Arm.GENSEG: 6.0,
+    Arm.PAPER: 6.0,
+    Arm.SCENES: 6.0,
+    Arm.NO_SEARCH: 4.0,
+    Arm.SEPARATE: 3.0,
+    Arm.WGAN: 4.0,
+}
 
 Costs = dict[str, float]
 """``ARM SEGMENTER`` -> seconds an update with all that belongs to it; ``start`` -> seconds a cell needs besides."""

@@ -73,10 +73,12 @@ def differing(one: Arm, other: Arm) -> set[str]:
 def test_arms_differ_in_what_is_said() -> None:
     assert differing(Arm.GENSEG, Arm.NO_SEARCH) == {"outer_every"}
     assert differing(Arm.GENSEG, Arm.SCENES) == {"synthesis"}
+    assert differing(Arm.GENSEG, Arm.PAPER) == {"search_fraction", "synthesis", "warp_real"}
     assert differing(Arm.GENSEG, Arm.SEPARATE) == {"shares", "max_epochs"}
     assert differing(Arm.PLAIN, Arm.AUGMENT) == {"augment_real"}
     for arm in (Arm.ROTATE, Arm.FLIP, Arm.TRANSLATE, Arm.COMBINE):
         assert differing(Arm.AUGMENT, arm) == {"augment"}
+    assert differing(Arm.AUGMENT, Arm.COPY_PASTE) == {"augment#paste"}
     own = {"augment", "loss", "optimizer", "segmenter", "shares", "learning_rate"}
     assert differing(Arm.AUGMENT, Arm.NNUNET_STYLE) == own
     no_generator = {"generator_width", "discriminator_width"}
