@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +42,7 @@ def iterate(
     if phase in (Phase.WARM_UP, Phase.FINE_TUNE):
         losses = _draw(trainer, trainer.real_conditions(images, masks), observe)
         return losses | {Keys.LOSS: losses["generator_loss"]}
-    return _fit(trainer, phase, images, masks, observe)
+    return _fit(trainer, phase, step, images, masks, observe)
 
 
 def _draw(
@@ -69,7 +70,9 @@ def _draw(
     return losses
 
 
-def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, observe: Observer) -> dict[str, Any]:
+def _fit(
+    trainer: GenSegTrainer, phase: Phase, step: int, images: Tensor, masks: Tensor, observe: Observer
+) -> dict[str, Any]:
     """Stage II alone: of the final fit, or of a baseline, which has no synthetic pairs."""
     synthetic = trainer.synthesise(images, masks) if phase is Phase.FINAL_FIT and trainer.settings.synthetic else None
     wanted = phase is Phase.AUGMENT or (phase is Phase.FINAL_FIT and trainer.settings.augment_real)
@@ -80,11 +83,13 @@ def _fit(trainer: GenSegTrainer, phase: Phase, images: Tensor, masks: Tensor, ob
         trainer.players.segmenter_optimizer,
         *fitted,
         synthetic,
-        gamma=trainer.settings.gamma,
+        gamma=trainer.settings.gamma_after(trainer.schedule.fitted(phase, step)),
         forward=trainer.acceleration.forward,
         average=trainer.communication.average,
         observe=observe,
     )
+    if phase is Phase.FINAL_FIT:
+        trainer.players.follow(trainer.settings.average)
     trainer.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
     return losses | shown
 
@@ -105,18 +110,20 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
     else:
         synthetic = (point.draw_again(players.generator, given), wanted)
     fitted, shown = _augmented(trainer, images, masks, trainer.settings.augment_real)
+    gamma = trainer.settings.gamma_after(trainer.schedule.fitted(Phase.SEARCH, step))
     losses |= segmenter_step(
         network,
         trainer.loss_function,
         trainer.optimizer,
         *fitted,
         synthetic,
-        gamma=trainer.settings.gamma,
+        gamma=gamma,
         point=point,
         forward=trainer.acceleration.forward,
         average=trainer.communication.average,
         observe=observe,
     )
+    players.follow(trainer.settings.average)
     trainer.announce(StageEvents.SEGMENTER_STEP_COMPLETED)
 
     if point is not None:
@@ -133,7 +140,7 @@ def _search(trainer: GenSegTrainer, step: int, images: Tensor, masks: Tensor, ob
                 fitted=fitted,
                 synthetic=synthetic,
                 search=(batch[Keys.IMAGE], trainer.to_masks(batch[Keys.LABEL])),
-                settings=trainer.settings,
+                settings=replace(trainer.settings, gamma=gamma),
                 average=trainer.communication.average,
             )
         trainer.announce(StageEvents.OUTER_STEP_COMPLETED)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genseg_monai.engines.schedule import BASELINES, Phase, Schedule
 from genseg_monai.multilevel import assert_disjoint
@@ -34,6 +35,7 @@ class Players:
         genotype: the architecture found; ``generator`` is a plain network from then on.
         baseline: the segmenter of the baseline in training, or None.
         trained: weights of the baselines that are ready.
+        averaged: running mean of the weights and buffers of GenSeg's segmenter, None where none is kept.
         initial: weights that GenSeg's segmenter began with, as every baseline does.
 
     Raises:
@@ -67,6 +69,7 @@ class Players:
         self.genotype: Genotype | None = None
         self.baseline: nn.Module | None = None
         self.baseline_optimizer: Optimizer | None = None
+        self.averaged: AveragedModel | None = None
         self.trained: dict[Phase, dict[str, Tensor]] = {}
         self.initial: dict[str, Tensor] = {}
         self.note_initial()
@@ -106,6 +109,18 @@ class Players:
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
+    def follow(self, keep: float) -> None:
+        """Let the running mean of the segmenter's weights follow their latest update.
+
+        Args:
+            keep: d of mean <- d mean + (1 - d) weights; 0 keeps no mean.
+        """
+        if not keep:
+            return
+        if self.averaged is None:
+            self.averaged = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(keep), use_buffers=True)
+        self.averaged.update_parameters(self.network)
+
     def derive(self, genotype: Genotype | None = None) -> Genotype:
         """Replace the searchable generator by the plain one of ``genotype`` (the one found), weights copied."""
         self.genotype = genotype or self.generator.derive()
@@ -120,8 +135,11 @@ class Players:
         self.baseline.load_state_dict(self.initial)
         self.baseline_optimizer = _like(self.optimizer, self.baseline, self._segmenter_rate)
 
-    def end_baseline(self, phase: Phase) -> None:
-        """Keep the weights of the baseline that has just been trained."""
+    def end(self, phase: Phase) -> None:
+        """Keep the weights of a baseline that has just been trained; GenSeg's segmenter gets their mean, if kept."""
+        if phase is Phase.FINAL_FIT and self.averaged is not None:
+            self.network.load_state_dict(self.averaged.module.state_dict())
+            self.averaged = None
         if phase in BASELINES and self.baseline is not None:
             self.trained[phase] = copy.deepcopy(self.baseline.state_dict())
         self.baseline = self.baseline_optimizer = None

@@ -153,6 +153,11 @@ class Schedule:
         """Updates of GenSeg's segmenter: loop and final fit together."""
         return self.steps[Phase.SEARCH] + self.steps[Phase.FINAL_FIT]
 
+    def fitted(self, phase: Phase, step: int) -> float:
+        """Return the share of its updates that GenSeg's segmenter has made after this one of search or final fit."""
+        before = self.steps[Phase.SEARCH] if phase is Phase.FINAL_FIT else 0
+        return (before + step + 1) / self.segmenter_updates
+
     def shortened(self, search: int) -> Schedule:
         """Return the schedule whose search ends after ``search`` iterations; the baselines lose as many updates."""
         lost = self.steps[Phase.SEARCH] - search

@@ -20,6 +20,9 @@ class LoopSettings:
         shares: how the iterations are divided over the phases.
         baselines: segmenters trained beside GenSeg's for comparison: any of ``plain``, ``augment``.
         gamma: weight of the synthetic pairs against the real ones.
+        gamma_ramp: share of the segmenter's updates over which that weight grows from nothing, in [0, 1].
+        average: what a running mean of the segmenter's weights keeps at each update, in [0, 1), 0.99 for a mean over about
+            a hundred. The final fit ends with the mean; 0 takes the last weights themselves.
         outer_every: a stage III step every so many iterations of the search phase; 0 never (alpha stays uniform).
         outer_after: iterations of the search phase before the first one, so that Adam's second moments are warm.
         estimator: how the hypergradient is found, see `genseg_monai.multilevel.Estimator`.
@@ -44,6 +47,8 @@ class LoopSettings:
     shares: Shares = field(default_factory=Shares)
     baselines: tuple[str, ...] = ("plain", "augment")
     gamma: float = 1.0
+    gamma_ramp: float = 0.0
+    average: float = 0.0
     outer_every: int = 4
     outer_after: int = 10
     estimator: Estimator | str = Estimator.MIXED
@@ -70,10 +75,17 @@ class LoopSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UserError(name, f"wanted a number of at least {low}, got {value}")
-        if not 0 <= self.search_fraction < 1:
-            raise UserError("search_fraction", f"wanted a fraction in [0, 1), got {self.search_fraction}")
+        for name in ("search_fraction", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(name, f"wanted a fraction in [0, 1), got {getattr(self, name)}")
+        if not 0 <= self.gamma_ramp <= 1:
+            raise UserError("gamma_ramp", f"wanted a share in [0, 1], got {self.gamma_ramp}")
         if not self.epsilon > 0:
             raise UserError("epsilon", f"wanted a length above 0, got {self.epsilon}")
+
+    def gamma_after(self, share: float) -> float:
+        """Return the weight of the synthetic pairs when the segmenter has made ``share`` of its updates."""
+        return self.gamma if share >= self.gamma_ramp else self.gamma * share / self.gamma_ramp
 
     def outer_due(self, step: int) -> bool:
         """Tell whether stage III follows this iteration of the search phase."""

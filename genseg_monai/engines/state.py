@@ -67,6 +67,7 @@ def take_state(trainer: GenSegTrainer) -> dict[str, Any]:
         "random": trainer.random.get_state(),
         "random_all": trainer.communication.gather(capture_all()),
         "engine": {name: _plain(getattr(trainer.state, name)) for name in _ENGINE},
+        **({} if players.averaged is None else {"averaged": players.averaged.state_dict()}),
         **({} if trainer.pairs is None else {"pairs": trainer.pairs.state_dict()}),
     }
 
@@ -111,6 +112,9 @@ def load_state(trainer: GenSegTrainer, state: Mapping[str, Any]) -> None:
     trainer.schedule = replace(
         trainer.schedule, steps={Phase(name): steps for name, steps in state["schedule"].items()}
     )
+    if "averaged" in state and trainer.settings.average:
+        players.follow(trainer.settings.average)
+        players.averaged.load_state_dict(state["averaged"])  # type: ignore[union-attr]
     if trainer.pairs is not None and "pairs" in state:
         trainer.pairs.load_state_dict(state["pairs"])
     trainer.train_cases, trainer.search_cases = list(state["train_cases"]), list(state["search_cases"])

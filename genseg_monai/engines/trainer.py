@@ -188,11 +188,7 @@ class GenSegTrainer(Trainer):
             if not given or not train or not set(given) <= set(everyone):
                 raise UserError("search_cases", f"wanted some of the {len(everyone)} case numbers, got {list(given)}")
             return train, list(given)
-        if (
-            self.schedule.steps[Phase.SEARCH] == 0
-            or self.settings.outer_every == 0
-            or not self.settings.search_fraction
-        ):
+        if not (self.schedule.steps[Phase.SEARCH] and self.settings.outer_every and self.settings.search_fraction):
             return everyone, everyone
         cases = [{"case": str(i), "group": group} for i, group in enumerate(self.loader.cases.groups)]
         return search_split(cases, self.settings.search_fraction)
@@ -243,7 +239,7 @@ class GenSegTrainer(Trainer):
 
     def _leave(self) -> None:
         if self.phase is not None:
-            self.players.end_baseline(self.phase)
+            self.players.end(self.phase)
             self.announce(StageEvents.PHASE_COMPLETED)
 
     def _finish(self, engine: Engine) -> None:

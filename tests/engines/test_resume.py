@@ -96,6 +96,16 @@ def test_dropout_masks_and_norm_buffers_continue_too(tmp_path, whole, kind, iter
     assert differing(frozen_state(resumed(tmp_path / "state.pt", kind=kind)), whole[kind]) == []
 
 
+def test_the_mean_of_the_weights_continues(tmp_path):
+    settings = LoopSettings(SHARES, outer_every=1, outer_after=1, average=0.9)
+    trainer = build(settings=settings)
+    seeded(trainer)
+    trainer.run()
+    for iteration in (4, 9):
+        stopped_after(iteration, tmp_path / "state.pt", settings=settings)
+        assert differing(frozen_state(resumed(tmp_path / "state.pt", settings=settings)), frozen_state(trainer)) == []
+
+
 def test_a_volume_continues(tmp_path):
     arguments: dict[str, Any] = {"dims": 3, "cases": make_cases(4, dims=3, size=8), "max_epochs": 3}
     trainer = build(**arguments)

@@ -39,6 +39,13 @@ def test_both_follow_the_same_learning_rate():
     assert genseg[-1] == pytest.approx(0.01, abs=1e-3)
 
 
+def test_the_share_of_the_updates_ends_with_all_of_them():
+    schedule = Schedule.from_total(100, Shares(1, 1, 1, 1))
+    last = schedule.steps[Phase.SEARCH] - 1
+    assert schedule.fitted(Phase.SEARCH, last) + 1 / schedule.segmenter_updates == schedule.fitted(Phase.FINAL_FIT, 0)
+    assert schedule.fitted(Phase.FINAL_FIT, schedule.steps[Phase.FINAL_FIT] - 1) == 1
+
+
 def test_a_phase_without_share_has_no_iterations():
     schedule = Schedule.from_total(10, Shares(warm_up=0, search=0, fine_tune=0, final_fit=1))
     assert schedule.steps == {Phase.WARM_UP: 0, Phase.SEARCH: 0, Phase.FINE_TUNE: 0, Phase.FINAL_FIT: 10}

@@ -14,8 +14,9 @@ from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.handlers import CheckpointSaver, MeanDice, StatsHandler, ValidationHandler, from_engine
 from monai.transforms import AsDiscreted
+from torch import Tensor
 
-from genseg_monai.engines import GenSegTrainer, LoopSettings, Phase, Shares, StageEvents
+from genseg_monai.engines import GenSegTrainer, LoopSettings, Phase, Shares, StageEvents, iterations
 from genseg_monai.errors import UserError
 from genseg_monai.networks import SearchableGenerator
 from tests.engines import tiny
@@ -219,3 +220,37 @@ def test_a_run_on_scenes_goes_through_every_phase_and_fits_on_real_images_with_o
     same = (made == images).flatten(1).float().mean(1)
     assert ((same > 0.05) & (same < 0.95)).all(), "all of an image but its hole"
     assert (wanted != masks).any()
+
+
+def test_the_synthetic_pairs_may_come_in_by_and_by(monkeypatch):
+    weights: dict[Phase, list[float]] = {}
+    step = iterations.segmenter_step
+
+    def noted(*args: Any, **named: Any) -> Any:
+        weights.setdefault(trainer.phase, []).append(named["gamma"])
+        return step(*args, **named)
+
+    monkeypatch.setattr(iterations, "segmenter_step", noted)
+    shares = Shares(warm_up=0, search=1, fine_tune=0, final_fit=1)
+    settings = LoopSettings(shares, (), gamma=2.0, gamma_ramp=0.5, outer_every=0)
+    trainer = make_trainer(settings=settings, max_epochs=2, epoch_length=4)
+    trainer.run()
+    assert weights == {Phase.SEARCH: [0.5, 1.0, 1.5, 2.0], Phase.FINAL_FIT: [2.0] * 4}
+
+
+@pytest.mark.parametrize("kind", ["plain", "batch_norm"])
+def test_the_segmenter_may_end_with_the_mean_of_its_weights(kind):
+    settings = LoopSettings(Shares(0, 1, 0, 1), (), outer_every=0, average=0.75)
+    trainer = make_trainer(settings=settings, kind=kind, max_epochs=2, epoch_length=3)
+    mean: dict[str, Tensor] = {}
+
+    def follow(engine: Any) -> None:
+        for name, value in engine.network.state_dict().items():
+            if value.is_floating_point():
+                # m <- d m + (1 - d) phi, from the first phi
+                mean[name] = 0.75 * mean.get(name, value) + 0.25 * value
+
+    trainer.add_event_handler(StageEvents.SEGMENTER_STEP_COMPLETED, follow)
+    trainer.run()
+    for name, value in mean.items():
+        torch.testing.assert_close(trainer.network.state_dict()[name], value, msg=name)
