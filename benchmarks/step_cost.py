@@ -1,6 +1,7 @@
 """What one iteration of the three-stage loop costs, beside a plain U-Net step and beside the sum of its bare passes.
 
-    python benchmarks/step_cost.py --sizes 128 --batches 2 --widths 32,64 --threads 1 [--json FILE]
+    python benchmarks/step_cost.py --sizes 128 --batches 2 --widths 32,64 --threads 1 [--estimator hybrid]
+        [--search-space shared] [--json FILE]
     python benchmarks/step_cost.py --spatial-dims 3 --sizes 64 --segmenter unet_small --widths 8 --outer-every 4
 
 Setting of Zhang et al.'s public release: U-Net of 31 M weights, a mixed generator, a discriminator of 2.8 M; here every
@@ -50,7 +51,7 @@ from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.schedule import Phase
 from genseg_monai.engines.stages import frozen
 from genseg_monai.losses import AdversarialLoss, SegmentationLoss
-from genseg_monai.networks import PatchDiscriminator, SearchableGenerator, make_segmenter
+from genseg_monai.networks import PatchDiscriminator, SearchableGenerator, SearchSpace, make_segmenter
 from genseg_monai.networks.reduction import blocks_of, draw, reduce_all
 from genseg_monai.transforms import BatchAugment
 
@@ -71,6 +72,7 @@ class Setting:
     segmenter: str = "unet"
     spatial_dims: int = 2
     discriminator_width: int = 64
+    space: str = "paper"
 
 
 def boxes(shape: tuple[int, ...], cases: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,7 +93,7 @@ def build(setting: Setting, pairs: tuple[torch.Tensor, torch.Tensor] | None = No
     network = make_segmenter(
         setting.segmenter, spatial_dims=dims, in_channels=CHANNELS, out_channels=CLASSES, image_size=shape
     )
-    generator = SearchableGenerator(dims, CLASSES, CHANNELS, shape, base_width=setting.width)
+    generator = SearchableGenerator(dims, CLASSES, CHANNELS, shape, base_width=setting.width, space=setting.space)
     discriminator = PatchDiscriminator(dims, CHANNELS, CLASSES, width=setting.discriminator_width)
     adam = {"lr": 2e-4, "betas": (0.5, 0.999)}
     return GenSegTrainer(
@@ -298,6 +300,7 @@ def main() -> None:
     parser.add_argument("--outer-every", type=integers, default=[1, 4], help="iterations between two steps of alpha")
     parser.add_argument("--spatial-dims", type=int, default=2)
     parser.add_argument("--segmenter", default="unet")
+    parser.add_argument("--search-space", default="paper", choices=list(SearchSpace))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--estimator", default=str(LoopSettings().estimator))
     parser.add_argument("--repeats", type=int, default=3)
@@ -316,14 +319,14 @@ def main() -> None:
         for batch in arguments.batches:
             for width in arguments.widths:
                 for every in arguments.outer_every:
-                    row = _in_its_own_process(Setting(size, batch, width, every, *common))
+                    row = _in_its_own_process(Setting(size, batch, width, every, *common, space=arguments.search_space))
                     cells = " ".join(f"{row[name]:>{max(9, len(name))}.2f}" for name in COLUMNS)
                     print(f"{size:>4} {batch:>5} {width:>5} {every:>5} {cells}", flush=True)
                     rows.append(row)
     for row in rows:
         bare = ", ".join(f"{name} {seconds:.2f}" for name, seconds in row["passes"].items())
         print(f"passes at size {row['size']}, batch {row['batch']}, width {row['width']}, CPU s: {bare}")
-    told = f"{arguments.spatial_dims}D, {arguments.segmenter}, estimator {arguments.estimator}"
+    told = f"{arguments.spatial_dims}D, {arguments.segmenter}, {arguments.search_space}, {arguments.estimator}"
     print(f"{told}, {arguments.threads} thread(s), torch {torch.__version__}; times in CPU s")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

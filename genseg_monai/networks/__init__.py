@@ -12,6 +12,7 @@ from genseg_monai.networks.genotype import Genotype
 from genseg_monai.networks.in_context_network import InContextNetwork
 from genseg_monai.networks.mixed_conv import MixedConv
 from genseg_monai.networks.segmenters import PadToFit, Segmenter, make_segmenter
+from genseg_monai.networks.shared_window import collapse_window
 from genseg_monai.networks.universeg import UniverSeg
 from genseg_monai.networks.universeg_weights import load_universeg
 from genseg_monai.networks.warm_start import warm_startable
@@ -34,6 +35,7 @@ __all__ = [
     "UniverSeg",
     "candidates",
     "collapse",
+    "collapse_window",
     "embed",
     "generator_depth",
     "live_taps",

@@ -3,8 +3,9 @@
 The `paper` space is that of Zhang et al., "Generative AI enables medical image segmentation in ultra low-data regimes",
 Nature Communications 16:6486, 2025 (arXiv 2408.17421): convolutions of kernel 4, 6 and 8, all of stride 2. The `wide`
 space adds a dilated convolution and convolutions that leave the change of resolution to averaging (encoder) or to
-nearest-neighbour upsampling (decoder). Every candidate is linear and shift-invariant and changes the resolution by its
-stride, so a mixture of them is one convolution: see `genseg_monai.networks.mixed_conv`.
+nearest-neighbour upsampling (decoder). The `shared` space has the candidates of the paper as crops of one window's
+weights (`genseg_monai.networks.shared_window`). Every candidate is linear and shift-invariant and changes the
+resolution by its stride, so a mixture of them is one convolution: see `genseg_monai.networks.mixed_conv`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class SearchSpace(StrEnum):
     """Kernels 4, 6 and 8."""
     WIDE = "wide"
     """Those of the paper, a dilated one, and two that pool (encoder) or resize (decoder)."""
+    SHARED = "shared"
+    """Kernels 4, 6 and 8 that share the weights of the largest one's window: 64 taps in place of 116 (2D)."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def candidates(space: SearchSpace | str, transposed: bool) -> tuple[CandidateSpe
     """
     if space not in list(SearchSpace):
         raise UserError("search space", f"wanted one of {', '.join(SearchSpace)}, got {space!r}")
-    if space == SearchSpace.PAPER:
+    if space in (SearchSpace.PAPER, SearchSpace.SHARED):
         return _PAPER
     kind = CandidateKind.RESIZE if transposed else CandidateKind.POOL
     return (*_PAPER, _DILATED, CandidateSpec(kind, 1, stride=2, padding=0), CandidateSpec(kind, 3, stride=2, padding=1))

@@ -12,19 +12,17 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from genseg_monai.networks.candidates import CandidateKind, CandidateSpec
+from genseg_monai.networks.mixing import mix, new_kernel, row_blocks
 
 __all__ = ["Live", "collapse", "embed", "live_taps", "window"]
 
 Live = tuple[tuple[int, int], ...]
 """The first and the last + 1 tap of the window along each axis that are of use."""
-
-_BLOCK = 2**18  # numbers of the window worked on at once; measured on a CPU with 1 MiB of second-level cache
 
 
 def window(specs: Sequence[CandidateSpec]) -> tuple[int, int]:
@@ -76,7 +74,7 @@ def embed(kernel: Tensor, spec: CandidateSpec, size: int, padding: int) -> Tenso
         does what the candidate does.
     """
     frame = _Frame([spec], padding, ((0, size),) * (kernel.ndim - 2))
-    return _Collapse.apply(frame, kernel.new_ones(1), kernel)
+    return mix(frame, kernel.new_ones(1), [kernel])
 
 
 def collapse(
@@ -97,15 +95,11 @@ def collapse(
     """
     size, padding = window(specs)
     frame = _Frame(specs, padding, live or ((0, size),) * (kernels[0].ndim - 2))
-    return _Collapse.apply(frame, probabilities, *kernels)
+    return mix(frame, probabilities, kernels)
 
 
 class _Frame:
-    """Where the taps of each candidate lie in (the live part of) the window: the linear maps E_i and their transposes.
-
-    Both directions run block by block over the kernels' first axis on a CPU, so that a block stays in the cache while
-    every candidate passes over it: at width 32 the candidates hold 76 million weights, and moving them is the cost.
-    """
+    """Where the taps of each candidate lie in (the live part of) the window: linear maps E_i and their transposes."""
 
     def __init__(self, specs: Sequence[CandidateSpec], padding: int, live: Live) -> None:
         self.sides = tuple(last - first for first, last in live)
@@ -119,11 +113,8 @@ class _Frame:
 
     def collapse(self, factors: Tensor, kernels: Sequence[Tensor]) -> Tensor:
         """Return sum_i factors_i E_i kernels_i, without keeping a graph."""
-        like = kernels[0]
-        total = torch.empty(
-            *like.shape[:2], *self.sides, dtype=like.dtype, device=like.device, memory_format=_format(like)
-        )
-        for rows in self._blocks(total):
+        total = new_kernel(kernels[0], self.sides)
+        for rows in row_blocks(total):
             block = total[rows]
             if self.filling is None:
                 block.zero_()
@@ -141,7 +132,7 @@ class _Frame:
         products = torch.zeros_like(factors) if wanted[0] else None
         makers = [torch.empty_like if once else torch.zeros_like for once in self.placed_once]
         gradients = [make(k) if wanted[1] else None for make, k in zip(makers, kernels, strict=True)]
-        for rows in self._blocks(cotangent):
+        for rows in row_blocks(cotangent):
             block = cotangent[rows]
             for i, kernel in enumerate(kernels):
                 gradient = gradients[i]
@@ -154,14 +145,6 @@ class _Frame:
                     elif gradient is not None:
                         gradient[rows][place.kernel].addcmul_(crop, factors[i], value=self.scales[i])
         return products, gradients
-
-    @staticmethod
-    def _blocks(tensor: Tensor) -> Iterator[slice]:
-        """Yield slices of the first axis that cut a tensor into parts of about `_BLOCK` numbers; one part on a GPU."""
-        rows = tensor.shape[0]
-        step = max(1, _BLOCK * rows // tensor.numel()) if tensor.device.type == "cpu" else rows
-        for start in range(0, rows, step):
-            yield slice(start, start + step)
 
 
 @dataclass(frozen=True)
@@ -187,59 +170,3 @@ def _places(spec: CandidateSpec, padding: int, live: Live) -> Iterator[_Place]:
             taps *= max(0, high - low)
         if taps:
             yield _Place(tuple(kernel), tuple(frame), taps)
-
-
-def _format(like: Tensor) -> torch.memory_format:
-    """Return the memory format of a kernel (channels-last: rows of channels are long, rows of taps slow to crop)."""
-    channels_last = torch.channels_last if like.ndim == 4 else torch.channels_last_3d
-    return channels_last if like.is_contiguous(memory_format=channels_last) else torch.contiguous_format
-
-
-class _Collapse(torch.autograd.Function):
-    """Candidates' factors c_i and kernels K_i -> W = sum_i c_i E_i K_i, with E_i the embedding."""
-
-    @staticmethod
-    def forward(frame: _Frame, factors: Tensor, *kernels: Tensor) -> Tensor:
-        return frame.collapse(factors, kernels)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.frame, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-        wanted = (ctx.needs_input_grad[1], any(ctx.needs_input_grad[2:]))
-        return None, *_Transpose.apply(ctx.frame, wanted, cotangent, *ctx.saved_tensors)
-
-
-class _Transpose(torch.autograd.Function):
-    """The gradient of `_Collapse`: cotangent g of W -> (<E_i' g, K_i>)_i for c, and c_i E_i' g for each K_i.
-
-    Both maps are linear in each argument, so each one's gradient is made of the two again, to any order.
-    """
-
-    @staticmethod
-    def forward(
-        frame: _Frame, wanted: tuple[bool, bool], cotangent: Tensor, factors: Tensor, *kernels: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        products, gradients = frame.transpose(cotangent, factors, kernels, wanted)
-        return products, *gradients
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor | None, ...]) -> None:
-        ctx.frame, _, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, r: Tensor | None, *h: Tensor | None) -> tuple[Tensor | None, ...]:
-        cotangent, factors, *kernels = ctx.saved_tensors
-        # d/dg: sum_i E_i (c_i h_i + r_i K_i);  d/dc_i: <E_i' g, h_i>;  d/dK_i: r_i E_i' g
-        wanted = (ctx.needs_input_grad[3], any(ctx.needs_input_grad[4:]) and r is not None)
-        r = torch.zeros_like(factors) if r is None else r
-        h = tuple(torch.zeros_like(k) if x is None else x for x, k in zip(h, kernels, strict=True))
-        of_cotangent = None
-        if ctx.needs_input_grad[2]:
-            of_cotangent = _Collapse.apply(ctx.frame, factors, *h) + _Collapse.apply(ctx.frame, r, *kernels)
-        return None, None, of_cotangent, *_Transpose.apply(ctx.frame, wanted, cotangent, r, *h)

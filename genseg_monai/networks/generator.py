@@ -161,9 +161,10 @@ class SearchableGenerator(nn.Module):
         state = {name: value for name, value in self.state_dict().items() if ".norm." in name}
         for name, mixture in self.mixtures().items():
             index = self.candidate_names()[name].index(chosen[name])
-            state[f"{name}.conv.conv.weight"] = mixture.weights[index]
-            if mixture.bias is not None:
-                state[f"{name}.conv.conv.bias"] = mixture.bias[index]
+            weight, bias = mixture.candidate(index)
+            state[f"{name}.conv.conv.weight"] = weight
+            if bias is not None:
+                state[f"{name}.conv.conv.bias"] = bias
         result.to(next(self.parameters()))  # its device and type
         result.load_state_dict(state)
         return result.train(self.training)

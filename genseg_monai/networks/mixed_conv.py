@@ -6,6 +6,7 @@ so the mixture of Zhang et al. (Nature Communications 16:6486, 2025, arXiv 2408.
     W(alpha) = sum_i softmax(alpha)_i embed(W_i),     y = conv(x, W(alpha))
 
 The public release runs each candidate and adds their outputs: same values, same gradients, more work and more memory.
+In the search space `shared` the candidates are crops of one kernel, see `genseg_monai.networks.shared_window`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 
 from genseg_monai.networks.candidates import CandidateKind, CandidateSpec, SearchSpace, candidates
 from genseg_monai.networks.collapsing import collapse, embed, live_taps, window
+from genseg_monai.networks.mixing import new_kernel
 from genseg_monai.networks.padded_depth import convolve, convolve_transposed
+from genseg_monai.networks.shared_window import collapse_window, crop, window_of
 from genseg_monai.networks.small_conv import convolve_2d
 
 __all__ = ["CandidateSpec", "MixedConv", "SearchSpace", "candidates", "collapse", "embed"]
@@ -43,7 +46,8 @@ class MixedConv(nn.Module):
 
     Attributes:
         alpha: architecture weights, `n`; zero (all candidates equal) at the start.
-        weights: the candidates' kernels, `out in k k [k]`, or `in out k k [k]` when transposed.
+        weights: the candidates' kernels, `out in k k [k]`, or `in out k k [k]` when transposed; in the space `shared`
+            the one that all of them are crops of.
         bias: the candidates' biases, `n out`, or None.
 
     Example:
@@ -64,26 +68,39 @@ class MixedConv(nn.Module):
     ) -> None:
         super().__init__()
         self.specs = candidates(space, transposed)
+        self.shared = space == SearchSpace.SHARED
         self.stride = self.specs[0].stride
         self.window, self.padding = window(self.specs)
         self.transposed = transposed
         self.alpha = nn.Parameter(torch.zeros(len(self.specs)))
         channels = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         last = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
+        sides = [self.window] if self.shared else [spec.kernel for spec in self.specs]
         self.weights = nn.ParameterList(
-            torch.empty(*channels, *(s.kernel,) * spatial_dims, memory_format=last) for s in self.specs
+            torch.empty(*channels, *(side,) * spatial_dims, memory_format=last) for side in sides
         )
         self.bias = nn.Parameter(torch.zeros(len(self.specs), out_channels)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw kernels that keep the variance of the input (He initialisation); zero biases and alpha."""
-        for spec, weight in zip(self.specs, self.weights, strict=True):
+        """Draw kernels that keep the variance of the input (He initialisation); zero biases and alpha.
+
+        A shared window is the mean of kernels so drawn, tap by tap: with the same seed, the mixture starts as it does
+        in the space `paper`, and with alpha held, Adam takes both along the same path.
+        """
+        kernels: Sequence[Tensor] = list(self.weights)
+        if self.shared:
+            dims = self.weights[0].ndim - 2
+            kernels = [new_kernel(self.weights[0], (spec.kernel,) * dims) for spec in self.specs]
+        for spec, weight in zip(self.specs, kernels, strict=True):
             fan_in = weight[0].numel() if not self.transposed else weight[:, 0].numel()
             # only one in stride**dims of a strided transposed kernel's taps meets a given output voxel
             if self.transposed and spec.kind == CandidateKind.CONV:
                 fan_in = max(1, fan_in // spec.stride ** (weight.ndim - 2))
             nn.init.normal_(weight, std=math.sqrt(2 / fan_in))
+        if self.shared:
+            with torch.no_grad():
+                self.weights[0].copy_(window_of(kernels, self.specs))
         for parameter in (self.alpha, self.bias):
             if parameter is not None:
                 nn.init.zeros_(parameter)
@@ -103,7 +120,16 @@ class MixedConv(nn.Module):
     def kernel(self, alpha: Tensor, weights: Sequence[Tensor], sides: Sequence[int] | None = None) -> Tensor:
         """Return the mixture's kernel for other weights than the cell's own, or for some rows of them."""
         live = None if sides is None else live_taps(self.specs, sides, self.transposed)
-        return collapse(torch.softmax(alpha, dim=0), weights, self.specs, live)
+        probabilities = torch.softmax(alpha, dim=0)
+        if self.shared:
+            return collapse_window(probabilities, weights[0], self.specs, live)
+        return collapse(probabilities, weights, self.specs, live)
+
+    def candidate(self, index: int) -> tuple[Tensor, Tensor | None]:
+        """Return the kernel and the bias of one candidate by itself, as `make_candidate` has them."""
+        spec = self.specs[index]
+        weight = crop(self.weights[0], spec, self.specs) if self.shared else self.weights[index]
+        return weight, None if self.bias is None else self.bias[index]
 
     @staticmethod
     def mixed_bias(alpha: Tensor, bias: Tensor) -> Tensor:

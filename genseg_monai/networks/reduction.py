@@ -29,7 +29,7 @@ def blocks_of(generator: SearchableGenerator) -> list[Block]:
 def _cell(generator: SearchableGenerator, name: str) -> list[Block]:
     """Return the block of a cell's kernels, and that of its biases if it has any."""
     mixture, sides, alpha = generator.mixtures()[name], generator.sides(name), f"{name}.conv.alpha"
-    kernels = tuple(f"{name}.conv.weights.{i}" for i in range(len(mixture.specs)))
+    kernels = tuple(f"{name}.conv.weights.{i}" for i in range(len(mixture.weights)))
     bias = f"{name}.conv.bias"
 
     def kernel_of(theta: Tree, outer: Tree) -> Tree:

@@ -229,7 +229,7 @@ def test_wrong_use_is_told_in_one_line(tmp_path, capsys, monkeypatch, words, tol
         ({"gamma": "-1"}, "gamma: wanted a number of at least 0"),
         ({"baselines": "[nnunet]"}, "baselines: wanted any of plain, augment, got 'nnunet'"),
         ({"shares#search": "-1"}, "shares: wanted four weights >= 0"),
-        ({"search_space": "narrow"}, "search space: wanted one of paper, wide, got 'narrow'"),
+        ({"search_space": "narrow"}, "search space: wanted one of paper, wide, shared, got 'narrow'"),
         ({"max_epochs": "1", "epoch_length": "2"}, "max_epochs: wanted at least"),
     ],
 )

@@ -11,6 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from genseg_monai.errors import UserError
+from genseg_monai.networks.candidates import SearchSpace
 from genseg_monai.networks.generator import DiscreteGenerator, SearchableGenerator, generator_depth
 from genseg_monai.networks.genotype import Genotype
 from tests.networks.base import ExportedNetworkTests, NetworkTests, Shape
@@ -41,7 +42,7 @@ def test_odd_side_is_refused() -> None:
         generator_depth((15, 16))
 
 
-@pytest.mark.parametrize("space", ["paper", "wide"])
+@pytest.mark.parametrize("space", list(SearchSpace))
 @pytest.mark.parametrize(("dims", "size"), SHAPES)
 def test_parameters_are_disjoint_and_complete(dims: int, size: tuple[int, ...], space: str) -> None:
     generator = make(dims, size, space)
@@ -74,7 +75,7 @@ def test_innermost_cell_has_no_norm_where_one_voxel_is_left() -> None:
     assert all(hasattr(cell, "norm") for cell in list(make(2, (32, 16)).encoder)[1:])
 
 
-@pytest.mark.parametrize("space", ["paper", "wide"])
+@pytest.mark.parametrize("space", list(SearchSpace))
 @pytest.mark.parametrize(("dims", "size"), SHAPES)
 def test_discrete_generator_is_the_limit_of_the_searchable_one(dims: int, size: tuple[int, ...], space: str) -> None:
     generator = make(dims, size, space)

@@ -47,7 +47,7 @@ def test_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (("narrow", ("conv_4",), ("conv_4",)), "wanted space to be one of paper, wide, got 'narrow'"),
+        (("narrow", ("conv_4",), ("conv_4",)), "wanted space to be one of paper, wide, shared, got 'narrow'"),
         (("paper", ("conv_5",), ("conv_4",)), "genotype encoder.0: wanted one of conv_4, conv_6, conv_8, got 'conv_5'"),
         (("wide", ("conv_4",), ("pool_1",)), "genotype decoder.0: wanted one of .*resize_3, got 'pool_1'"),
         (("paper", ("conv_4",), ()), "wanted as many encoder as decoder cells"),

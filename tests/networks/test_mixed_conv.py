@@ -33,7 +33,13 @@ class ExplicitMixture(nn.Module):
         probabilities = torch.softmax(parameters["alpha"], dim=0)
         total = torch.zeros(())
         for i, candidate in enumerate(self.candidates):
-            own = {"conv.weight": parameters[f"weights.{i}"], "conv.bias": parameters["bias"][i]}
+            taps = candidate.get_submodule("conv").weight.shape[2:]
+            weight = parameters[f"weights.{i}"] if f"weights.{i}" in parameters else parameters["weights.0"]
+            margins = [(outer - inner) // 2 for outer, inner in zip(weight.shape[2:], taps, strict=True)]
+            own = {
+                "conv.weight": weight[(..., *(slice(m, m + k) for m, k in zip(margins, taps, strict=True)))],
+                "conv.bias": parameters["bias"][i],
+            }
             total = total + probabilities[i] * functional_call(candidate, own, (x,))
         return total
 
@@ -146,7 +152,7 @@ def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     mixed = MixedConv(2, 3, 5, False, "wide").double()
     whole = mixed.collapsed()[0]
     gradients = torch.autograd.grad(whole.pow(2).sum(), [mixed.alpha, *mixed.weights])
-    monkeypatch.setattr("genseg_monai.networks.collapsing._BLOCK", 2 * whole[0].numel())
+    monkeypatch.setattr("genseg_monai.networks.mixing._BLOCK", 2 * whole[0].numel())
     assert torch.equal(mixed.collapsed()[0], whole)
     again = torch.autograd.grad(mixed.collapsed()[0].pow(2).sum(), [mixed.alpha, *mixed.weights])
     for a, b in zip(gradients, again, strict=True):
@@ -176,7 +182,7 @@ def test_output_keeps_the_variance_of_the_input() -> None:
 
 
 def test_unknown_space() -> None:
-    with pytest.raises(UserError, match="wanted one of paper, wide, got 'narrow'"):
+    with pytest.raises(UserError, match="wanted one of paper, wide, shared, got 'narrow'"):
         candidates("narrow", False)
 
 
