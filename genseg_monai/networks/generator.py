@@ -87,8 +87,8 @@ class SearchableGenerator(nn.Module):
             activation=activation,
         )
         self.encoder, self.decoder = self._layout.cells(
-            lambda _, inputs, outputs, transposed, bias: MixedConv(
-                spatial_dims, inputs, outputs, transposed, space, bias=bias
+            lambda name, inputs, outputs, transposed, bias: MixedConv(
+                spatial_dims, inputs, outputs, transposed, space, bias=bias, sides=self.sides(name)
             )
         )
         self.space = SearchSpace(space)

@@ -22,7 +22,7 @@ from genseg_monai.networks.candidates import CandidateKind, CandidateSpec, Searc
 from genseg_monai.networks.collapsing import collapse, embed, live_taps, window
 from genseg_monai.networks.mixing import new_kernel
 from genseg_monai.networks.padded_depth import convolve, convolve_transposed
-from genseg_monai.networks.shared_window import collapse_window, crop, window_of
+from genseg_monai.networks.shared_window import collapse_window, crop, middle, whole, window_of
 from genseg_monai.networks.small_conv import convolve_2d
 
 __all__ = ["CandidateSpec", "MixedConv", "SearchSpace", "candidates", "collapse", "embed"]
@@ -40,6 +40,8 @@ class MixedConv(nn.Module):
         transposed: whether the resolution rises (decoder) or falls (encoder).
         space: a `SearchSpace` or its name.
         bias: whether the candidates have a bias; pointless before a norm that subtracts the mean.
+        sides: `H W [D]` of the input, if it is always the same: the space `shared` then holds no weights that are
+            without effect (zeros, should an input be larger after all).
 
     Shape:
         `B in_channels H W [D]` (even sizes) to `B out_channels H/2 W/2 [D/2]`, or to double the size when transposed.
@@ -47,7 +49,7 @@ class MixedConv(nn.Module):
     Attributes:
         alpha: architecture weights, `n`; zero (all candidates equal) at the start.
         weights: the candidates' kernels, `out in k k [k]`, or `in out k k [k]` when transposed; in the space `shared`
-            the one that all of them are crops of.
+            the one that all of them are crops of, or its middle.
         bias: the candidates' biases, `n out`, or None.
 
     Example:
@@ -65,6 +67,7 @@ class MixedConv(nn.Module):
         space: SearchSpace | str = SearchSpace.PAPER,
         *,
         bias: bool = True,
+        sides: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.specs = candidates(space, transposed)
@@ -75,10 +78,11 @@ class MixedConv(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(len(self.specs)))
         channels = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         last = torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
-        sides = [self.window] if self.shared else [spec.kernel for spec in self.specs]
-        self.weights = nn.ParameterList(
-            torch.empty(*channels, *(side,) * spatial_dims, memory_format=last) for side in sides
-        )
+        shapes = [(spec.kernel,) * spatial_dims for spec in self.specs]
+        if self.shared:
+            spans = live_taps(self.specs, sides, transposed) if sides else [(0, self.window)] * spatial_dims
+            shapes = [tuple(last_tap - first for first, last_tap in spans)]
+        self.weights = nn.ParameterList(torch.empty(*channels, *shape, memory_format=last) for shape in shapes)
         self.bias = nn.Parameter(torch.zeros(len(self.specs), out_channels)) if bias else None
         self.reset_parameters()
 
@@ -100,7 +104,7 @@ class MixedConv(nn.Module):
             nn.init.normal_(weight, std=math.sqrt(2 / fan_in))
         if self.shared:
             with torch.no_grad():
-                self.weights[0].copy_(window_of(kernels, self.specs))
+                self.weights[0].copy_(middle(window_of(kernels, self.specs), self.weights[0].shape[2:]))
         for parameter in (self.alpha, self.bias):
             if parameter is not None:
                 nn.init.zeros_(parameter)
@@ -128,7 +132,7 @@ class MixedConv(nn.Module):
     def candidate(self, index: int) -> tuple[Tensor, Tensor | None]:
         """Return the kernel and the bias of one candidate by itself, as `make_candidate` has them."""
         spec = self.specs[index]
-        weight = crop(self.weights[0], spec, self.specs) if self.shared else self.weights[index]
+        weight = crop(whole(self.weights[0], self.specs), spec, self.specs) if self.shared else self.weights[index]
         return weight, None if self.bias is None else self.bias[index]
 
     @staticmethod

@@ -6,6 +6,8 @@ that window instead of a kernel of its own. The collapse is then an elementwise 
     W(alpha) = W * m(alpha),     m(alpha) = sum_i softmax(alpha)_i 1[tap lies in candidate i]
 
 so that kernels 4, 6 and 8 hold 64 taps a pair of channels where three kernels hold 116 (in 3D 512 where they hold 792).
+Of the window only the middle need be held where the cell sees so few voxels that the rest never meets one.
+
 One kernel of which an architecture is a part: Stamoulis et al., "Single-Path NAS", ECML PKDD 2019 (arXiv 1904.02877).
 There thresholds choose the part; here it is mixed, as any candidates are.
 """
@@ -15,13 +17,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genseg_monai.networks.candidates import CandidateKind, CandidateSpec
 from genseg_monai.networks.collapsing import Live, collapse, window
 from genseg_monai.networks.mixing import mix, new_kernel, row_blocks
 
-__all__ = ["collapse_window", "crop", "tap_shares", "window_of"]
+__all__ = ["collapse_window", "crop", "middle", "tap_shares", "whole", "window_of"]
 
 
 def crop(kernel: Tensor, spec: CandidateSpec, specs: Sequence[CandidateSpec]) -> Tensor:
@@ -51,6 +53,19 @@ def crop(kernel: Tensor, spec: CandidateSpec, specs: Sequence[CandidateSpec]) ->
     return kernel[(slice(None), slice(None), *inside)]
 
 
+def middle(kernel: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the part of a window that has ``shape``, as many taps left out at either end; a view."""
+    starts = [(size - side) // 2 for size, side in zip(kernel.shape[2:], shape, strict=True)]
+    inside = (slice(start, start + side) for start, side in zip(starts, shape, strict=True))
+    return kernel[(slice(None), slice(None), *inside)]
+
+
+def whole(kernel: Tensor, specs: Sequence[CandidateSpec]) -> Tensor:
+    """Return a window of which only the middle is held, with zeros in the place of the other taps."""
+    margins = [(window(specs)[0] - side) // 2 for side in kernel.shape[2:]]
+    return nn.functional.pad(kernel, [margin for margin in reversed(margins) for _ in range(2)])
+
+
 def tap_shares(probabilities: Tensor, specs: Sequence[CandidateSpec], spatial_dims: int) -> Tensor:
     """Return m, the summed probabilities of the candidates that each tap of the window lies in; without a graph.
 
@@ -75,14 +90,14 @@ def collapse_window(
 
     Args:
         probabilities: `n`, one for each candidate.
-        kernel: `A B size size [size]`, with size as `window` says.
+        kernel: `A B size size [size]`, with size as `window` says; or its `middle`.
         specs: the n candidates.
-        live: which part of the window to return, see `live_taps`; by default all of it.
+        live: which part of the window to return, see `live_taps`; by default all of it that is held.
 
     Returns:
-        `A B size size [size]`, or the live part of that.
+        `A B size size [size]`, or what is live and held of that.
     """
-    return mix(_SharedFrame(specs, live or ((0, kernel.shape[2]),) * (kernel.ndim - 2)), probabilities, [kernel])
+    return mix(_SharedFrame(specs, kernel.shape[2:], live), probabilities, [kernel])
 
 
 def window_of(kernels: Sequence[Tensor], specs: Sequence[CandidateSpec]) -> Tensor:
@@ -102,22 +117,29 @@ def window_of(kernels: Sequence[Tensor], specs: Sequence[CandidateSpec]) -> Tens
 
 
 class _SharedFrame:
-    """The one map E of the window onto its live part, and what the candidates' shares make of it: E (m * W)."""
+    """Which taps are live, as indices of what is held of the window and of all of it; and W(alpha) = W * m(alpha)."""
 
-    def __init__(self, specs: Sequence[CandidateSpec], live: Live) -> None:
+    def __init__(self, specs: Sequence[CandidateSpec], held: Sequence[int], live: Live | None) -> None:
         self.specs = specs
-        self.live = (slice(None), slice(None), *(slice(*span) for span in live))
-        self.sides = [last - first for first, last in live]
+        size = window(specs)[0]
+        margins = [(size - side) // 2 for side in held]
+        spans = [(margin, margin + side) for margin, side in zip(margins, held, strict=True)]
+        if live is not None:
+            spans = [(max(a, c), min(b, d)) for (a, b), (c, d) in zip(spans, live, strict=True)]
+        self.sides = [last - first for first, last in spans]
+        every = (slice(None), slice(None))
+        self.of_window = (*every, *(slice(*span) for span in spans))
+        self.of_held = (*every, *(slice(a - m, b - m) for (a, b), m in zip(spans, margins, strict=True)))
 
     def _shares(self, factors: Tensor) -> Tensor:
-        return tap_shares(factors, self.specs, len(self.sides))[self.live]
+        return tap_shares(factors, self.specs, len(self.sides))[self.of_window]
 
     def collapse(self, factors: Tensor, kernels: Sequence[Tensor]) -> Tensor:
         """Return m * W."""
         (kernel,) = kernels
         total, shares = new_kernel(kernel, self.sides), self._shares(factors)
         for rows in row_blocks(total):
-            torch.mul(kernel[rows][self.live], shares, out=total[rows])
+            torch.mul(kernel[rows][self.of_held], shares, out=total[rows])
         return total
 
     def transpose(
@@ -126,20 +148,19 @@ class _SharedFrame:
         """Return for each candidate the inner product of cotangent and W within it, and m * cotangent, if wanted."""
         (kernel,) = kernels
         shares = self._shares(factors)
-        products = torch.zeros_like(shares.expand(1, 1, *self.sides)) if wanted[0] else None
-        whole = cotangent.shape == kernel.shape
-        gradient = (torch.empty_like if whole else torch.zeros_like)(kernel) if wanted[1] else None
+        products = torch.zeros_like(shares) if wanted[0] else None
+        make = torch.empty_like if cotangent.shape == kernel.shape else torch.zeros_like
+        gradient = make(kernel) if wanted[1] else None
         for rows in row_blocks(cotangent):
             block = cotangent[rows]
             if products is not None:
-                products += (block * kernel[rows][self.live]).sum((0, 1))
+                products += (block * kernel[rows][self.of_held]).sum((0, 1))
             if gradient is not None:
-                torch.mul(block, shares, out=gradient[rows][self.live])
+                torch.mul(block, shares, out=gradient[rows][self.of_held])
         return None if products is None else self._within(products), [gradient]
 
     def _within(self, products: Tensor) -> Tensor:
         """Sum what belongs to each tap over the taps of each candidate."""
-        size = window(self.specs)[0]
-        taps = products.new_zeros(1, 1, *(size,) * len(self.sides))
-        taps[self.live] = products
+        taps = products.new_zeros(1, 1, *(window(self.specs)[0],) * len(self.sides))
+        taps[self.of_window] = products
         return torch.stack([crop(taps, spec, self.specs).sum() for spec in self.specs])

@@ -13,7 +13,7 @@ from genseg_monai.networks.collapsing import collapse
 from genseg_monai.networks.generator import SearchableGenerator
 from genseg_monai.networks.genotype import Genotype
 from genseg_monai.networks.mixed_conv import MixedConv
-from genseg_monai.networks.shared_window import collapse_window, crop, tap_shares, window_of
+from genseg_monai.networks.shared_window import collapse_window, crop, tap_shares, whole, window_of
 
 SPECS = candidates("shared", transposed=False)
 F64 = torch.float64
@@ -95,6 +95,38 @@ def test_a_cell_holds_one_window_and_starts_as_that_of_the_paper(dims: int, tran
     held = [sum(weight.numel() for weight in cell.weights) for cell in cells]
     assert held == [6 * 8**dims, 6 * (4**dims + 6**dims + 8**dims)]
     torch.testing.assert_close(shared.collapsed()[0], paper.collapsed()[0], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("sides", "transposed", "held"), [((2, 4), False, (2, 6)), ((1, 2, 8), True, (2, 6, 8))])
+def test_only_taps_that_meet_a_voxel_are_held(sides: tuple[int, ...], transposed: bool, held: tuple[int, ...]) -> None:
+    cells = []
+    for known in (sides, None):
+        torch.manual_seed(0)
+        cells.append(MixedConv(len(sides), 2, 3, transposed, "shared", sides=known).double())
+    ours, plain = cells
+    assert ours.weights[0].shape[2:] == held
+    x = torch.randn(1, 2, *sides, dtype=F64)
+    torch.testing.assert_close(ours(x), plain(x), rtol=1e-12, atol=1e-12)
+    slopes = [torch.autograd.grad(cell(x).square().sum(), [cell.alpha, cell.weights[0]]) for cell in cells]
+    torch.testing.assert_close(slopes[0][0], slopes[1][0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(whole(slopes[0][1], SPECS), slopes[1][1], rtol=1e-12, atol=1e-12)
+
+    # the taps that are not held are zero to an input of another size
+    with torch.no_grad():
+        plain.weights[0].copy_(whole(ours.weights[0], SPECS))
+        for factor in (2, 4):
+            x = torch.randn(1, 2, *(factor * side for side in sides), dtype=F64)
+            torch.testing.assert_close(ours(x), plain(x), rtol=1e-12, atol=1e-12)
+        for index in range(3):
+            assert torch.equal(ours.candidate(index)[0], plain.candidate(index)[0])
+
+
+def test_a_generator_holds_what_its_masks_meet() -> None:
+    generator = SearchableGenerator(2, 2, 1, (16, 16), base_width=2, space="shared")
+    held = [tuple(mixture.weights[0].shape[2:]) for mixture in generator.mixtures().values()]
+    assert held == [(8, 8), (8, 8), (6, 6), (2, 2), (2, 2), (6, 6), (8, 8), (8, 8)]
+    masks = torch.rand(1, 2, 32, 48)
+    torch.testing.assert_close(generator(masks), generator(masks, generator.collapsed()))
 
 
 def both_generators() -> list[SearchableGenerator]:
