@@ -21,7 +21,7 @@ class LoopSettings:
         baselines: segmenters trained beside GenSeg's for comparison: any of ``plain``, ``augment``.
         gamma: weight of the synthetic pairs against the real ones.
         gamma_ramp: share of the segmenter's updates over which that weight grows from nothing, in [0, 1].
-        average: what a running mean of the segmenter's weights keeps at each update, in [0, 1), 0.99 for a mean over about
+        average: what a running mean of the segmenter's weights keeps at each update, in [0, 1); 0.99: a mean over about
             a hundred. The final fit ends with the mean; 0 takes the last weights themselves.
         outer_every: a stage III step every so many iterations of the search phase; 0 never (alpha stays uniform).
         outer_after: iterations of the search phase before the first one, so that Adam's second moments are warm.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from genseg_monai.apps.reporting.sources import CaseResult, arm_title
 from genseg_monai.engines.conditions import Conditions, Place, kind_of
 from genseg_monai.inferers.generator_files import load_generator
 from genseg_monai.metrics.calibration import Calibration, calibrate, sample_voxels
+from genseg_monai.metrics.kernel_distance import SMALLEST, KernelDistance, kernel_distance, texture_features
 from genseg_monai.metrics.synthetic import (
     Memorisation,
     diversity,
@@ -24,7 +25,15 @@ from genseg_monai.metrics.synthetic import (
     thumbnails,
 )
 
-__all__ = ["CaseLook", "SyntheticLook", "Tested", "look_at_calibration", "look_at_cases", "look_at_synthetic"]
+__all__ = [
+    "CaseLook",
+    "SyntheticLook",
+    "Tested",
+    "look_at_calibration",
+    "look_at_cases",
+    "how_far_apart",
+    "look_at_synthetic",
+]
 
 _MOST = 64  # cases of a measure
 _VOXELS = 5000  # of an image
@@ -91,6 +100,7 @@ class SyntheticLook:
         chance: what that share would be by chance.
         spread: mean distance between two images: ``real``, ``synthetic``, ``one mask`` (drawn twice from one mask).
         scenes: whether only the objects are drawn, into real images.
+        apart: kind of images -> distance of their distribution from that of the held-out images; empty with few.
     """
 
     panel: list[list[str]]
@@ -102,8 +112,10 @@ class SyntheticLook:
     chance: float
     spread: dict[str, float]
     scenes: bool = False
+    apart: dict[str, KernelDistance] = field(default_factory=dict)
 
 
+_FEWEST_APART = 5  # images of each kind
 _AS_DRAWN, _MOVED = "training masks", "moved and bent masks"
 
 
@@ -146,7 +158,16 @@ def look_at_synthetic(opened: Opened, judge: tuple[str, nn.Module] | None = None
             "one mask": diversity(thumbnails(torch.cat(twice))),
         },
         generator.scene,
+        how_far_apart({"training images": images, **drawn}, test_images),
     )
+
+
+def how_far_apart(shown: dict[str, Tensor], real: Tensor) -> dict[str, KernelDistance]:
+    """Return how far the distribution of each kind of images is from that of real ones."""
+    if min(len(real), *(len(one) for one in shown.values())) < _FEWEST_APART or min(real.shape[2:]) < SMALLEST:
+        return {}
+    held = texture_features(real)
+    return {kind: kernel_distance(texture_features(one), held) for kind, one in shown.items()}
 
 
 @dataclass(frozen=True)

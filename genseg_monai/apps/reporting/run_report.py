@@ -110,7 +110,10 @@ def tiles(compared: Comparison | None, run: Run) -> list[Tile]:
                 found.append(
                     Tile(f"Dice, {arm_title(arm)}", f"{dice.mean:.3f}", f"95 % {dice.low:.3f} to {dice.high:.3f}")
                 )
-    found.append(Tile("Training cases", str(run.record.get("cases", {}).get("training", "?")), "search split included"))
+    cases: dict[str, int] = run.record.get("cases", {})
+    kept = cases.get("search", 0)
+    how = f"{kept} of them kept for the search" if kept < cases.get("training", 0) else "all of them train throughout"
+    found.append(Tile("Training cases", str(cases.get("training", "?")), how))
     spent: dict[str, Any] = run.record.get("seconds_by_phase", {})
     memory = run.record.get("peak_memory_gib", "?")
     found.append(Tile("Time", time_text(sum(spent.values())), f"{run.record.get('device', '?')}, peak {memory} GiB"))
