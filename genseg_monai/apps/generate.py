@@ -28,7 +28,7 @@ def generate(
         bundle: the folder of what a training left
         masks: a mask or a folder of masks, with the label values of the training data
         output: the folder for images/ and masks/
-        images: images of the same names, for a generator that draws objects into them (trained with scenes)
+        images: images of the same names, for a generator trained with --synthesis styles or scenes
         count: images for each mask
         seed: of the random numbers that bend the masks
         device: cpu, cuda or cuda:N; the GPU if there is one

@@ -51,9 +51,9 @@ def study(
     """Compare GenSeg with what it has to beat on your own cases: same cases, updates and images for every arm.
 
     Arms: plain, augment (the bar), rotate, flip, translate, combine, copy_paste, wgan, separate, no_search, genseg,
-    paper, scenes, nnunet_style, incontext. Every cell is a bundle in OUT/cells; run the same command again and it goes
-    on where it stopped, with more arms, seeds or sizes if they are given. On several GPUs one process runs on each;
-    --jobs 4 runs four at a time, on the CPU or on GPUs that have room. Results: OUT/summary.json, summary.csv,
+    paper, scenes, styles, nnunet_style, incontext. Every cell is a bundle in OUT/cells; run the same command again and
+    it goes on where it stopped, with more arms, seeds or sizes if they are given. On several GPUs one process runs on
+    each; --jobs 4 runs four at a time, on the CPU or on GPUs that have room. Results: OUT/summary.json, summary.csv,
     scores.csv. Further --ID VALUE are overrides of train.yaml for all arms alike.
 
     Args:

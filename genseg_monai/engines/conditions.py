@@ -14,6 +14,7 @@ from genseg_monai.errors import UserError
 from genseg_monai.transforms import IntensityRanges, WarpRanges, apply_warp, draw_warp
 from genseg_monai.transforms.batch_augment import warp_images
 from genseg_monai.transforms.intensity import apply_intensity, draw_intensity
+from genseg_monai.transforms.look import styled_scene
 from genseg_monai.transforms.overlay import laid_over
 from genseg_monai.transforms.scene import hole_of, make_scene, moved_onto
 
@@ -29,6 +30,8 @@ class PairKind(StrEnum):
     """A whole image from a warped mask: the method of the paper."""
     SCENES = "scenes"
     """The object of one case, moved and bent, made part of the real image of another."""
+    STYLES = "styles"
+    """A whole image from a warped mask and a look: the blurred objects of one case, the blurred rest of another."""
 
 
 class Place(StrEnum):
@@ -42,9 +45,21 @@ class Place(StrEnum):
     """Where the warp leaves it, and the image's own stays, but for what is covered: nothing has to be painted over."""
 
 
-def kind_of(generator: Any) -> PairKind:
-    """Return the kind of pairs a generator draws."""
-    return PairKind.SCENES if generator.scene else PairKind.MASKS
+def kind_of(generator: Any, wanted: PairKind | str | None = None) -> PairKind:
+    """Return the kind of pairs a generator draws.
+
+    Args:
+        generator: a network, whose ``scene`` tells whether it is given real images.
+        wanted: what it was trained for; by default scenes, if it is given real images.
+
+    Raises:
+        UserError: it was not trained for that.
+    """
+    kind = PairKind(wanted or (PairKind.SCENES if generator.scene else PairKind.MASKS))
+    if generator.scene is not (kind is not PairKind.MASKS):
+        able = "scenes or styles" if generator.scene else "masks"
+        raise UserError("synthesis", f"wanted {able}, as the generator draws, got {kind}")
+    return kind
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,7 @@ class Conditions:
 
     def __post_init__(self) -> None:
         if self.synthesis not in list(PairKind):
-            raise UserError("synthesis", f"wanted {' or '.join(PairKind)}, got '{self.synthesis}'")
+            raise UserError("synthesis", f"wanted one of {', '.join(PairKind)}, got '{self.synthesis}'")
         if self.place not in list(Place):
             raise UserError("place", f"wanted one of {', '.join(Place)}, got '{self.place}'")
         if self.margin < 0:
@@ -111,6 +126,8 @@ class Conditions:
         if self.synthesis is PairKind.MASKS:
             return images, masks, masks
         images, masks = self._augmented(images, masks, random)
+        if self.synthesis is PairKind.STYLES:
+            return images, masks, styled_scene(masks, (images, masks), (images, masks))
         # holes where an object is, and where none is: plain background has to be learnt too
         _, decoys = self._others(images, masks, random)
         objects = apply_intensity(images, draw_intensity(self.tone, len(images), random))
@@ -135,7 +152,7 @@ class Conditions:
     def scene(
         self, images: Tensor, masks: Tensor, objects: Tensor, wanted: Tensor, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the scenes that put objects into images, and the masks B K H W [D] they are to show.
+        """Return the scenes that put objects into images (or their looks), and the masks B K H W [D] they are to show.
 
         Args:
             images: B C H W [D] in [0, 1].
@@ -144,6 +161,8 @@ class Conditions:
             wanted: B K H W [D], masks of the objects.
             random: where every number comes from.
         """
+        if self.synthesis is PairKind.STYLES:
+            return styled_scene(wanted, (images, masks), (objects, wanted)), wanted
         decoys = self._warped(masks, random)
         if self.place is Place.BESIDE:
             hole = self._hole(wanted, decoys)

@@ -132,10 +132,7 @@ class GenSegTrainer(Trainer):
         self.conditions = Conditions(
             how.synthesis, warp_ranges or WarpRanges(), augment, place=how.place, warp_real=how.warp_real
         )
-        if kind_of(generator) is not self.conditions.synthesis:
-            raise UserError(
-                "synthesis", f"wanted {kind_of(generator)}, as the generator draws, got {self.settings.synthesis}"
-            )
+        kind_of(generator, self.conditions.synthesis)
         self.inferer = inferer or SimpleInferer()
         self.random = torch.Generator().manual_seed(seed)  # a draw on a GPU would be waited for
         self.classes = int(generator.in_channels)

@@ -32,7 +32,8 @@ class Synthesis:
     """Write synthetic pairs: ``images/STEM.png`` and ``masks/STEM.png``, or ``.nii.gz`` in 3D.
 
     The pairs have the working size of the bundle. The first image of a mask shows the mask as it is, the further ones
-    show it warped; a generator of scenes makes the object part of its own image first, then of images that came before.
+    show it warped; a generator of scenes makes the object part of its own image first, then of images that came before,
+    and one of styles takes the look of the same images.
     Masks are written with the label values of the data the bundle was trained on, so that the pairs
     can be put beside them; images have 8 bits in 2D and are float in [0, 1] in 3D.
 
@@ -44,12 +45,13 @@ class Synthesis:
         output_dir: where ``images`` and ``masks`` go.
         count: images a mask.
         warp_ranges: how far a mask is warped.
+        kind: what the generator was trained for; by default scenes, if it is given real images, else masks.
         place: where in a scene the object goes.
         seed: of the warps.
         device: where the generator lies.
 
     Raises:
-        UserError: `count` is not above 0, or a generator of scenes is given no images.
+        UserError: `count` is not above 0, or a generator that starts from real images is given none.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Synthesis:
         output_dir: str | Path,
         count: int = 1,
         warp_ranges: WarpRanges | None = None,
+        kind: PairKind | str | None = None,
         place: Place | str = Place.OWN,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -69,7 +72,7 @@ class Synthesis:
             raise UserError("count", f"wanted 1 image a mask or more, got {count}")
         self.generator, self.loader, self.count, self.device = generator, loader, count, device
         self.output_dir = Path(output_dir)
-        self.conditions = Conditions(kind_of(generator), warp_ranges or WarpRanges(), place=place)
+        self.conditions = Conditions(kind_of(generator, kind), warp_ranges or WarpRanges(), place=place)
         self.seen: list[tuple[Tensor, Tensor]] = []
         self.random = torch.Generator().manual_seed(seed)
         # the first raw value of each class stands for it
@@ -103,7 +106,7 @@ class Synthesis:
         if self.conditions.synthesis is PairKind.MASKS:
             return None
         if "image" not in batch:
-            problem = "wanted its image too, since this generator draws objects into real images; give --images"
+            problem = "wanted its image too, since this generator starts from real images; give --images"
             raise UserError(case, problem)
         return torch.as_tensor(batch["image"]).to(self.device).float()
 
@@ -111,6 +114,8 @@ class Synthesis:
         if image is None:
             return masks, masks
         self.seen = [*self.seen[1 - _KEPT :], (image, masks)]
+        if self.conditions.synthesis is PairKind.STYLES:
+            return self.conditions.scene(image, masks, image, masks, self.random)
         return make_scene(masks, image, hole_of(masks), image), masks
 
     def _moved(self, masks: Tensor, image: Tensor | None) -> tuple[Tensor, Tensor]:

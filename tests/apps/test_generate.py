@@ -84,7 +84,7 @@ def test_objects_are_drawn_into_images(
     data = data_folder(f"phantom://{plan['spatial_dims']}d?cases=3&size=32")
     images, masks = (data / name for name in (("images", "masks") if plan is PLAN_2D else ("imagesTr", "labelsTr")))
     assert _generate(bundle, masks, tmp_path / "none") == 2
-    assert "case_000: wanted its image too, since this generator draws objects" in capsys.readouterr().err
+    assert "case_000: wanted its image too, since this generator starts from real images" in capsys.readouterr().err
     assert _generate(bundle, masks, tmp_path / "out", "--images", str(images), "--count", "2") == 0
     cases = find_cases(tmp_path / "out")
     assert [case["case"] for case in cases] == [f"case_{i:03d}_{j}" for i in range(3) for j in range(2)]
@@ -102,6 +102,19 @@ def test_objects_are_drawn_into_images(
     shutil.copy(sorted(images.iterdir())[0], wrong)
     assert _generate(bundle, masks, tmp_path / "more", "--images", str(wrong)) == 2
     assert "wanted an image for every mask, 2 have none, the first is case_001" in capsys.readouterr().err
+
+
+def test_the_looks_of_images_are_taken(masks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = make_bundle(tmp_path / "b", PLAN_2D, generator=True, scene=True)
+    config = bundle / "configs" / "generate.yaml"
+    config.write_text(config.read_text().replace("pairs: null", "pairs: styles"))
+    assert "pairs: styles" in config.read_text()
+    images = data_folder("phantom://2d?cases=3&size=32") / "images"
+    assert _generate(bundle, images.parent / "masks", tmp_path / "out", "--images", str(images), "--count", "2") == 0
+    assert len(find_cases(tmp_path / "out")) == 6
+    config.write_text(config.read_text().replace("pairs: styles", "pairs: masks"))
+    assert _generate(bundle, masks, tmp_path / "masks", "--images", str(images)) == 2
+    assert "synthesis: wanted scenes or styles, as the generator draws, got masks" in capsys.readouterr().err
 
 
 def test_volumes(tmp_path: Path) -> None:

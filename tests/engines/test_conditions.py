@@ -128,6 +128,27 @@ def test_what_is_around_is_augmented(pairs: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(scenes[:, -2:-1] * (1 - hole), images / 2 * (1 - hole))
 
 
+def test_a_style_is_the_look_of_one_background_and_of_another_cases_objects(pairs: tuple[Tensor, Tensor]) -> None:
+    images, masks = pairs
+    bright = images / 4 + masks[:, 1:].amax(1, keepdim=True) * torch.tensor([0.3, 0.4, 0.5, 0.6]).reshape(
+        -1, *[1] * (images.ndim - 1)
+    )
+    same, shown, given = Conditions("styles", STILL).of_real(bright, masks, seeded())
+    assert same is bright
+    assert shown is masks
+    assert torch.equal(scene_masks(given, 1), masks)
+    assert (given[:, -1] == 1).all(), "all of it is to be drawn"
+    given, wanted = Conditions("styles", STILL).of_synthetic(bright, masks, seeded(3))
+    sources = [next(i for i in range(4) if torch.allclose(mask, masks[i], atol=1e-4)) for mask in wanted]
+    assert sources != list(range(4))
+    for i, source in enumerate(sources):
+        inside = masks[source, 1:].sum(0).bool()
+        tone = float(bright[source, 0][inside].mean())
+        assert float(given[i, -2][inside].mean()) == pytest.approx(tone, abs=0.02), "as bright as where it comes from"
+        around = float(bright[i, 0][masks[i, 0].bool()].mean())
+        assert float(given[i, -2][~inside].mean()) == pytest.approx(around, abs=0.02), "the rest without its own object"
+
+
 @pytest.mark.parametrize("synthesis", list(PairKind))
 def test_a_seed_decides(pairs: tuple[Tensor, Tensor], synthesis: PairKind) -> None:
     conditions = Conditions(synthesis, WarpRanges(), BatchAugment())
@@ -137,7 +158,7 @@ def test_a_seed_decides(pairs: tuple[Tensor, Tensor], synthesis: PairKind) -> No
 
 
 def test_wrong_settings() -> None:
-    with pytest.raises(UserError, match="synthesis: wanted masks or scenes, got 'images'"):
+    with pytest.raises(UserError, match="synthesis: wanted one of masks, scenes, styles, got 'images'"):
         Conditions("images")
     with pytest.raises(UserError, match=r"blank: wanted a probability in \[0, 1\], got 2"):
         Conditions("scenes", blank=2)

@@ -198,11 +198,13 @@ def test_poisoned_validation_cases_reach_nothing():
     assert differing(with_it, without) == []
 
 
-@pytest.mark.parametrize(("synthesis", "scene"), [("scenes", False), ("masks", True)])
+@pytest.mark.parametrize(("synthesis", "scene"), [("scenes", False), ("styles", False), ("masks", True)])
 def test_scenes_go_with_a_generator_of_scenes(monkeypatch, synthesis, scene):
     other = lambda *sizes, **settings: SearchableGenerator(*sizes, **settings | {"scene": scene})  # noqa: E731
     monkeypatch.setattr(tiny, "SearchableGenerator", other)
-    with pytest.raises(UserError, match=f"synthesis: wanted {'scenes' if scene else 'masks'}, .* got {synthesis}"):
+    with pytest.raises(
+        UserError, match=f"synthesis: wanted {'scenes or styles' if scene else 'masks'}, .* got {synthesis}"
+    ):
         make_trainer(settings=LoopSettings(synthesis=synthesis))
 
 
@@ -254,3 +256,16 @@ def test_the_segmenter_may_end_with_the_mean_of_its_weights(kind):
     trainer.run()
     for name, value in mean.items():
         torch.testing.assert_close(trainer.network.state_dict()[name], value, msg=name)
+
+
+def test_a_run_on_styles_moves_alpha_and_draws_whole_images():
+    trainer = make_trainer(settings=LoopSettings(SHARES, outer_every=1, outer_after=1, synthesis="styles"))
+    alpha = {name: value.detach().clone() for name, value in trainer.generator.arch_parameters().items()}
+    searched = trainer.generator
+    trainer.run()
+    assert all((value != alpha[name]).any() for name, value in searched.arch_parameters().items())
+    images, masks = trainer.loader.cases.images, trainer.to_masks(trainer.loader.cases.labels)
+    made, wanted = trainer.synthesise(images, masks)
+    assert made.shape == images.shape
+    assert wanted.shape == masks.shape
+    assert not (made == images).any()

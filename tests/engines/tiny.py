@@ -82,7 +82,7 @@ def make_trainer(
     size = tuple(cases.images.shape[2:])
     network = make_network(dims, kind).to(device, dtype)
     settings = settings or LoopSettings(SHARES, outer_every=1, outer_after=1)
-    scene = settings.synthesis == "scenes"
+    scene = settings.synthesis != "masks"
     generator = SearchableGenerator(dims, 2, 1, size, base_width=2, depth=2, scene=scene).to(device, dtype)
     discriminator = PatchDiscriminator(dims, 1, 2, width=4, layers=1).to(device, dtype)
     weights = list(generator.weight_parameters().values())

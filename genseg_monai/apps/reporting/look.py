@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genseg_monai.apps.reporting.opened import Opened, spread
 from genseg_monai.apps.reporting.pictures import data_uri, mask_tile, outlined, plane, tile
 from genseg_monai.apps.reporting.sources import CaseResult, arm_title
-from genseg_monai.engines.conditions import Conditions, Place, kind_of
+from genseg_monai.engines.conditions import Conditions, PairKind, Place, kind_of
 from genseg_monai.inferers.generator_files import load_generator
 from genseg_monai.metrics.calibration import Calibration, calibrate, sample_voxels
 from genseg_monai.metrics.kernel_distance import SMALLEST, KernelDistance, kernel_distance, texture_features
@@ -131,7 +131,8 @@ def look_at_synthetic(opened: Opened, judge: tuple[str, nn.Module] | None = None
     images, masks = opened.load(cases)
     generator = load_generator(opened.run.root / "models" / "generator", opened.device)
     place = opened.parser.get("place", Place.OWN)
-    conditions = Conditions(kind_of(generator), opened.part("warp_ranges"), place=place)
+    kind = kind_of(generator, opened.parser.get("synthesis"))
+    conditions = Conditions(kind, opened.part("warp_ranges"), place=place)
     random = torch.Generator().manual_seed(0)
     _, _, own = conditions.of_real(images, masks, random)
     moved, warped = conditions.of_synthetic(images, masks, random)
@@ -157,7 +158,7 @@ def look_at_synthetic(opened: Opened, judge: tuple[str, nn.Module] | None = None
             "synthetic": diversity(thumbnails(drawn[_MOVED])),
             "one mask": diversity(thumbnails(torch.cat(twice))),
         },
-        generator.scene,
+        kind is PairKind.SCENES,
         how_far_apart({"training images": images, **drawn}, test_images),
     )
 

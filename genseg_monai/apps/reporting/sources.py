@@ -21,6 +21,7 @@ ARMS = {
     "separate": "Separate generator",
     "no_search": "No search",
     "scenes": "GenSeg, scenes",
+    "styles": "GenSeg, styles",
     "paper": "GenSeg as published",
     "incontext": "UniverSeg, in context",
     "nnunet_style": "nnU-Net style",

@@ -29,7 +29,7 @@ __all__ = [
 
 Key = tuple[str, str, int]
 """Data set, segmenter, training cases."""
-SYNTHETIC = ("paper", "scenes", "no_search", "separate", "wgan")
+SYNTHETIC = ("paper", "scenes", "styles", "no_search", "separate", "wgan")
 """The arms with synthetic pairs, beside GenSeg's own."""
 _DRAWING = (Phase.WARM_UP, Phase.FINE_TUNE)
 _PLATEAU = 0.02  # of validation Dice: what moved less in the last quarter has settled

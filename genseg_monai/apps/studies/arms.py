@@ -96,7 +96,7 @@ def steps_of(arm: Arm, updates: int, shares: Mapping[str, float], epoch: int) ->
     fine_tune = round(updates * shares["fine_tune"] / fitted)
     warm_up = round(updates * shares["warm_up"] / fitted)
     warm_up += -(warm_up + fine_tune) % epoch
-    if arm in (Arm.GENSEG, Arm.PAPER, Arm.SCENES, Arm.NO_SEARCH):
+    if arm in (Arm.GENSEG, Arm.PAPER, Arm.SCENES, Arm.STYLES, Arm.NO_SEARCH):
         return Steps(warm_up, search, fine_tune, updates - search)
     drawn = warm_up + search + fine_tune
     if arm is Arm.SEPARATE:
@@ -162,8 +162,8 @@ def arm_overrides(cell: Cell, config: Mapping[str, Any], *, epoch: int, factor: 
         changes["outer_every"] = 0
     if cell.arm is Arm.PAPER:
         changes |= {"search_fraction": 0.25, "synthesis": "masks", "warp_real": False}
-    if cell.arm is Arm.SCENES:
-        changes["synthesis"] = "scenes"
+    if cell.arm in (Arm.SCENES, Arm.STYLES):
+        changes["synthesis"] = str(cell.arm)
     if cell.arm is Arm.NNUNET_STYLE:
         shares["decay"] = "poly"
         mirror = {"mirror": 0.0} if ranges.get("flip") == 0 else {}

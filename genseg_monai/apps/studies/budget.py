@@ -29,6 +29,7 @@ _GUESS = {
     Arm.GENSEG: 6.0,
     Arm.PAPER: 6.0,
     Arm.SCENES: 6.0,
+    Arm.STYLES: 6.0,
     Arm.NO_SEARCH: 4.0,
     Arm.SEPARATE: 3.0,
     Arm.WGAN: 4.0,

@@ -41,6 +41,8 @@ class Arm(StrEnum):
     """GenSeg as published: cases kept for the search alone, whole images from masks, a generator of unmoved pairs."""
     SCENES = "scenes"
     """GenSeg whose synthetic pairs are scenes: objects made part of the real images of other cases."""
+    STYLES = "styles"
+    """GenSeg whose synthetic images take the look of real ones: the background of one case, the objects of another."""
     NNUNET_STYLE = "nnunet_style"
     """DynUNet with deep supervision, nnU-Net's augmentation list, SGD with Nesterov momentum, poly decay."""
     INCONTEXT = "incontext"
