@@ -50,7 +50,7 @@ class MixedConv(nn.Module):
         alpha: architecture weights, `n`; zero (all candidates equal) at the start.
         weights: the candidates' kernels, `out in k k [k]`, or `in out k k [k]` when transposed; in the space `shared`
             the one that all of them are crops of, or its middle.
-        bias: the candidates' biases, `n out`, or None.
+        bias: the candidates' biases, `n out`, or None; in the space `shared` one for all, `1 out`.
 
     Example:
         >>> cell = MixedConv(2, in_channels=3, out_channels=8, transposed=False, space="wide")
@@ -83,7 +83,7 @@ class MixedConv(nn.Module):
             spans = live_taps(self.specs, sides, transposed) if sides else [(0, self.window)] * spatial_dims
             shapes = [tuple(last_tap - first for first, last_tap in spans)]
         self.weights = nn.ParameterList(torch.empty(*channels, *shape, memory_format=last) for shape in shapes)
-        self.bias = nn.Parameter(torch.zeros(len(self.specs), out_channels)) if bias else None
+        self.bias = nn.Parameter(torch.zeros(len(self.weights), out_channels)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -133,11 +133,13 @@ class MixedConv(nn.Module):
         """Return the kernel and the bias of one candidate by itself, as `make_candidate` has them."""
         spec = self.specs[index]
         weight = crop(whole(self.weights[0], self.specs), spec, self.specs) if self.shared else self.weights[index]
-        return weight, None if self.bias is None else self.bias[index]
+        return weight, None if self.bias is None else self.bias[0 if self.shared else index]
 
     @staticmethod
     def mixed_bias(alpha: Tensor, bias: Tensor) -> Tensor:
-        """Return the mixture's bias for other biases than the cell's own."""
+        """Return the mixture's bias for other biases than the cell's own; of one for all candidates, a copy."""
+        if len(bias) == 1:
+            return bias.sum(dim=0)
         return einsum(torch.softmax(alpha, dim=0), bias, "candidate, candidate out -> out")
 
     def forward(self, x: Tensor, kernel: tuple[Tensor, Tensor | None] | None = None) -> Tensor:

@@ -160,7 +160,16 @@ class _SharedFrame:
         return None if products is None else self._within(products), [gradient]
 
     def _within(self, products: Tensor) -> Tensor:
-        """Sum what belongs to each tap over the taps of each candidate."""
+        """Sum what belongs to each tap over the taps of each candidate.
+
+        Ring by ring from within, so that candidates which differ in no live tap get the same number to the last bit:
+        Adam would make steps of a difference that is only rounding.
+        """
         taps = products.new_zeros(1, 1, *(window(self.specs)[0],) * len(self.sides))
         taps[self.of_window] = products
-        return torch.stack([crop(taps, spec, self.specs).sum() for spec in self.specs])
+        total, sums = products.new_zeros(()), [products] * len(self.specs)
+        for i in sorted(range(len(self.specs)), key=lambda i: self.specs[i].kernel):
+            inside = crop(taps, self.specs[i], self.specs)
+            total = sums[i] = total + inside.sum()
+            inside.zero_()
+        return torch.stack(sums)

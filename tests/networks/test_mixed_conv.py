@@ -38,7 +38,7 @@ class ExplicitMixture(nn.Module):
             margins = [(outer - inner) // 2 for outer, inner in zip(weight.shape[2:], taps, strict=True)]
             own = {
                 "conv.weight": weight[(..., *(slice(m, m + k) for m, k in zip(margins, taps, strict=True)))],
-                "conv.bias": parameters["bias"][i],
+                "conv.bias": parameters["bias"].expand(len(self.candidates), -1)[i],
             }
             total = total + probabilities[i] * functional_call(candidate, own, (x,))
         return total

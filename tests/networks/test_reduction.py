@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,13 @@ from tests.engines.tiny import differing, frozen_state, make_trainer
 SEARCH_ALONE = Shares(warm_up=0, search=1, fine_tune=0, final_fit=0)
 
 
-def searched(monkeypatch: pytest.MonkeyPatch, space: str) -> None:
+def searched(monkeypatch: pytest.MonkeyPatch, space: str, depth: int = 2) -> None:
     """Let the trainers of a test search another space."""
-    monkeypatch.setattr(tiny, "SearchableGenerator", partial(SearchableGenerator, space=space))
+    monkeypatch.setattr(
+        tiny,
+        "SearchableGenerator",
+        lambda *arguments, **named: SearchableGenerator(*arguments, **{**named, "space": space, "depth": depth}),
+    )
 
 
 @pytest.mark.parametrize("space", list(SearchSpace))
@@ -83,15 +86,15 @@ def test_a_whole_run_in_the_shared_space_and_its_resume(monkeypatch: pytest.Monk
 
     whole = run()
     before = {name: value.clone() for name, value in whole.generator.arch_parameters().items()}
-    heaviest: list[dict[str, Tensor]] = []
+    searching: list[dict[str, Tensor]] = []
     whole.add_event_handler(
         Events.ITERATION_COMPLETED(once=5),
-        lambda e: heaviest.append({n: v.detach().clone() for n, v in e.generator.arch_parameters().items()}),
+        lambda e: searching.append({n: v.detach().clone() for n, v in e.generator.arch_parameters().items()}),
     )
     whole.add_event_handler(Events.ITERATION_COMPLETED(once=5), lambda e: save_file(take_state(e), tmp_path / "5.pt"))
     whole.add_event_handler(Events.ITERATION_COMPLETED(once=9), lambda e: save_file(take_state(e), tmp_path / "9.pt"))
     whole.run()
-    assert all((heaviest[0][name] != value).any() for name, value in before.items())
+    assert all((searching[0][name] != value).any() for name, value in before.items())
     assert isinstance(whole.generator, DiscreteGenerator)
     assert whole.genotype.space == SearchSpace.SHARED
     for iteration in (5, 9):
@@ -103,3 +106,16 @@ def test_a_whole_run_in_the_shared_space_and_its_resume(monkeypatch: pytest.Monk
     searched(monkeypatch, "paper")
     with pytest.raises(UserError, match="checkpoint: its 'generator' does not fit this configuration"):
         load_state(make_trainer(), load_file(tmp_path / "5.pt"))
+
+
+def test_no_candidate_is_preferred_where_none_differs_from_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam makes steps of the smallest gradient, and so of rounding: equal has to mean equal to the last bit."""
+    searched(monkeypatch, "shared", depth=4)
+    trainer = make_trainer(settings=LoopSettings(SEARCH_ALONE, (), outer_every=1, outer_after=0), max_epochs=2)
+    trainer.run()
+    alpha = {name.removesuffix(".conv.alpha"): value for name, value in trainer.generator.arch_parameters().items()}
+    different = [len(value.unique()) for value in alpha.values()]
+    # cells of 2 voxels a side (or that write 2) meet 2 taps, and those of 4 meet 6, which kernels 6 and 8 both have
+    assert different == [3, 3, 2, 1, 1, 2, 3, 3]
+    genotype = trainer.generator.derive()
+    assert (genotype.encoder[3], genotype.decoder[0]) == ("conv_4", "conv_4")

@@ -156,10 +156,10 @@ def test_with_alpha_held_adam_takes_both_spaces_along_one_path() -> None:
 
 
 def test_alpha_has_no_say_where_all_candidates_reach_the_same_voxels() -> None:
-    generator = both_generators()[0]
-    generator(torch.rand(2, 2, 16, 16, dtype=F64)).square().mean().backward()
-    moved = {name for name, alpha in generator.arch_parameters().items() if alpha.grad.abs().max() > 1e-12}  # type: ignore[union-attr]
-    assert set(generator.arch_parameters()) - moved == {"encoder.3.conv.alpha", "decoder.0.conv.alpha"}
+    generator = both_generators()[0].float()
+    generator(torch.rand(2, 2, 16, 16)).square().mean().backward()
+    slopes = [alpha.grad for alpha in generator.arch_parameters().values()]
+    assert [len(slope.unique()) for slope in slopes] == [3, 3, 2, 1, 1, 2, 3, 3]  # type: ignore[union-attr]
 
 
 def test_the_genotype_names_the_space_and_keeps_crops() -> None:
