@@ -20,9 +20,6 @@ class LoopSettings:
         shares: how the iterations are divided over the phases.
         baselines: segmenters trained beside GenSeg's for comparison: any of ``plain``, ``augment``.
         gamma: weight of the synthetic pairs against the real ones.
-        gamma_ramp: share of the segmenter's updates over which that weight grows from nothing, in [0, 1].
-        average: what a running mean of the segmenter's weights keeps at each update, in [0, 1); 0.99: a mean over about
-            a hundred. The final fit ends with the mean; 0 takes the last weights themselves.
         outer_every: a stage III step every so many iterations of the search phase; 0 never (alpha stays uniform).
         outer_after: iterations of the search phase before the first one, so that Adam's second moments are warm.
         estimator: how the hypergradient is found, see `genseg_monai.multilevel.Estimator`.
@@ -35,6 +32,9 @@ class LoopSettings:
         place: where in a scene the object goes, see `Place`.
         warp_real: whether stage I is shown the real pairs moved and bent, see `Conditions`.
         synthetic: whether the final fit sees synthetic pairs at all; without them its batches are real pairs alone.
+        gamma_ramp: share of the segmenter's updates over which gamma grows from nothing, in [0, 1].
+        average: what a running mean of the segmenter's weights keeps at each update, in [0, 1); 0.99: a mean over about
+            a hundred. The final fit ends with the mean; 0 takes the last weights themselves.
 
     Raises:
         UserError: naming the setting, what was wanted and what came.
@@ -47,8 +47,6 @@ class LoopSettings:
     shares: Shares = field(default_factory=Shares)
     baselines: tuple[str, ...] = ("plain", "augment")
     gamma: float = 1.0
-    gamma_ramp: float = 0.0
-    average: float = 0.0
     outer_every: int = 4
     outer_after: int = 10
     estimator: Estimator | str = Estimator.MIXED
@@ -58,8 +56,10 @@ class LoopSettings:
     augment_real: bool = True
     synthesis: PairKind | str = PairKind.MASKS
     place: Place | str = Place.OWN
-    warp_real: bool = False
+    warp_real: bool = True
     synthetic: bool = True
+    gamma_ramp: float = 0.0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "baselines", tuple(self.baselines))

@@ -159,9 +159,9 @@ def record_levels(
         dtype=torch.float64,
         max_epochs=1,
         epoch_length=2,
-        # with these cases no difference step crosses a kink of LeakyReLU or L1
+        # with these cases, unmoved, no difference step crosses a kink of LeakyReLU or L1
         settings=LoopSettings(
-            SEARCH_ALONE, (), outer_every=1, outer_after=1, search_fraction=0.25, synthesis=synthesis
+            SEARCH_ALONE, (), outer_every=1, outer_after=1, search_fraction=0.25, synthesis=synthesis, warp_real=False
         ),
         **arguments,
     )
