@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["SMALLEST", "KernelDistance", "kernel_distance", "texture_features"]
+__all__ = ["KINDS", "SMALLEST", "KernelDistance", "kernel_distance", "texture_features"]
 
 _SCALES = 3
+KINDS = 1 + _SCALES
+"""Kinds of features: brightness, and detail at each scale."""
 SMALLEST = 2**_SCALES
 """Shortest side of an image that has features."""
 _GRID = 4
+_LEAST = 0.1  # of the usual spread: what hardly varies, as a black border does, is not blown up
 
 
 def texture_features(images: Tensor) -> Tensor:
@@ -71,18 +74,20 @@ class KernelDistance:
     error: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.error:.2f})"
+        return f"{self.value:z.2f} ({self.error:.2f})"
 
 
-def kernel_distance(left: Tensor, right: Tensor, reference: Tensor | None = None) -> KernelDistance:
+def kernel_distance(left: Tensor, right: Tensor, reference: Tensor | None = None, *, kinds: int = 1) -> KernelDistance:
     """Estimate the squared maximum mean discrepancy between two distributions, without bias.
 
-    The kernel is (x y / F + 1)^3 on features less their mean, divided by their spread; the error is the jackknife's.
+    The kernel is (x y / F + 1)^3 on features less their mean, divided by their spread, or by a tenth of what is usual
+    for their kind (root mean square) where theirs is less; the error is the jackknife's.
 
     Args:
         left: N F, such as `texture_features` gives; N of 3 or more.
         right: M F; M of 3 or more.
         reference: L F, whose mean and spread are taken; by default ``right``. Numbers of one reference can be compared.
+        kinds: how many kinds of features there are, one after the other and as many of each.
 
     Raises:
         ValueError: too few items, or features that do not fit.
@@ -96,7 +101,9 @@ def kernel_distance(left: Tensor, right: Tensor, reference: Tensor | None = None
     if min(len(left), len(right)) < 3 or left.shape[1:] != right.shape[1:]:
         raise ValueError(f"wanted 3 items or more of equal features, got {tuple(left.shape)} and {tuple(right.shape)}")
     usual = (right if reference is None else reference).double()
-    centre, spread = usual.mean(0), usual.std(0).clamp(min=1e-6)
+    centre, spread = usual.mean(0), usual.std(0)
+    usually = spread.reshape(kinds, -1).square().mean(1, keepdim=True).sqrt()
+    spread = torch.maximum(spread, (_LEAST * usually).expand(kinds, len(spread) // kinds).flatten()).clamp(min=1e-6)
     x, y = (left.double() - centre) / spread, (right.double() - centre) / spread
 
     def kernel(one: Tensor, other: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from sklearn.metrics.pairwise import polynomial_kernel
 from torch import Tensor
 from torch.nn import functional as F
 
-from genseg_monai.metrics.kernel_distance import kernel_distance, texture_features
+from genseg_monai.metrics.kernel_distance import KINDS, KernelDistance, kernel_distance, texture_features
 
 
 def sample(count: int, shift: float = 0.0, seed: int = 0) -> Tensor:
@@ -60,3 +62,20 @@ def test_what_cannot_be_compared_is_refused():
         kernel_distance(sample(2), sample(5))
     with pytest.raises(ValueError, match="wanted sides of 8 or more"):
         texture_features(torch.rand(3, 1, 4, 16))
+
+
+def test_what_never_varies_in_real_images_does_not_rule():
+    random = torch.Generator().manual_seed(0)
+    rand = partial(torch.rand, generator=random)
+    left, right = (rand(10, 1, 32, 32) * rand(10, 1, 1, 1) for _ in range(2))
+    left[..., :8, :], right[..., :8, :] = 0, 0
+    tinged = left.clone()
+    tinged[..., :8, :] = 0.004  # a grey level of 255
+    as_it_is, edged = (
+        kernel_distance(texture_features(one), texture_features(right), kinds=KINDS) for one in (left, tinged)
+    )
+    assert abs(edged.value - as_it_is.value) < as_it_is.error
+
+
+def test_nothing_is_not_below_nothing():
+    assert str(KernelDistance(-0.001, 0.04)) == "0.00 (0.04)"

@@ -15,7 +15,7 @@ from genseg_monai.apps.reporting.sources import CaseResult, arm_title
 from genseg_monai.engines.conditions import Conditions, PairKind, Place, kind_of
 from genseg_monai.inferers.generator_files import load_generator
 from genseg_monai.metrics.calibration import Calibration, calibrate, sample_voxels
-from genseg_monai.metrics.kernel_distance import SMALLEST, KernelDistance, kernel_distance, texture_features
+from genseg_monai.metrics.kernel_distance import KINDS, SMALLEST, KernelDistance, kernel_distance, texture_features
 from genseg_monai.metrics.synthetic import (
     Memorisation,
     diversity,
@@ -29,9 +29,9 @@ __all__ = [
     "CaseLook",
     "SyntheticLook",
     "Tested",
+    "how_far_apart",
     "look_at_calibration",
     "look_at_cases",
-    "how_far_apart",
     "look_at_synthetic",
 ]
 
@@ -168,7 +168,7 @@ def how_far_apart(shown: dict[str, Tensor], real: Tensor) -> dict[str, KernelDis
     if min(len(real), *(len(one) for one in shown.values())) < _FEWEST_APART or min(real.shape[2:]) < SMALLEST:
         return {}
     held = texture_features(real)
-    return {kind: kernel_distance(texture_features(one), held) for kind, one in shown.items()}
+    return {kind: kernel_distance(texture_features(one), held, kinds=KINDS) for kind, one in shown.items()}
 
 
 @dataclass(frozen=True)
