@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -118,8 +118,18 @@ class Players:
         if not keep:
             return
         if self.averaged is None:
-            self.averaged = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(keep), use_buffers=True)
+            self.averaged = _mean_of(self.network, keep)
         self.averaged.update_parameters(self.network)
+
+    def follow_on(self, keep: float, state: Mapping[str, Any] | None) -> None:
+        """Let the running mean go on from a state of it; without one it begins anew."""
+        self.averaged = None if state is None or not keep else _mean_of(self.network, keep)
+        if self.averaged is not None and state is not None:
+            self.averaged.load_state_dict(state)
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return the weights GenSeg's segmenter would end with now: their running mean, if one is kept."""
+        return (self.network if self.averaged is None else self.averaged.module).state_dict()
 
     def derive(self, genotype: Genotype | None = None) -> Genotype:
         """Replace the searchable generator by the plain one of ``genotype`` (the one found), weights copied."""
@@ -138,11 +148,25 @@ class Players:
     def end(self, phase: Phase) -> None:
         """Keep the weights of a baseline that has just been trained; GenSeg's segmenter gets their mean, if kept."""
         if phase is Phase.FINAL_FIT and self.averaged is not None:
-            self.network.load_state_dict(self.averaged.module.state_dict())
+            self.network.load_state_dict(self.kept())
             self.averaged = None
         if phase in BASELINES and self.baseline is not None:
             self.trained[phase] = copy.deepcopy(self.baseline.state_dict())
         self.baseline = self.baseline_optimizer = None
+
+
+def _mean_of(network: nn.Module, keep: float) -> AveragedModel:
+    """Return a running mean of weights and buffers; whole numbers, such as the labels of supports, are copied."""
+    update = get_ema_multi_avg_fn(keep)
+
+    def follow(held: Any, latest: Any, count: Any) -> None:
+        if held[0].is_floating_point():
+            update(held, latest, count)
+            return
+        for old, new in zip(held, latest, strict=True):
+            old.copy_(new)
+
+    return AveragedModel(network, multi_avg_fn=follow, use_buffers=True)
 
 
 def _rate(optimizer: Optimizer) -> float:

@@ -112,9 +112,7 @@ def load_state(trainer: GenSegTrainer, state: Mapping[str, Any]) -> None:
     trainer.schedule = replace(
         trainer.schedule, steps={Phase(name): steps for name, steps in state["schedule"].items()}
     )
-    if "averaged" in state and trainer.settings.average:
-        players.follow(trainer.settings.average)
-        players.averaged.load_state_dict(state["averaged"])  # type: ignore[union-attr]
+    players.follow_on(trainer.settings.average, state.get("averaged"))
     if trainer.pairs is not None and "pairs" in state:
         trainer.pairs.load_state_dict(state["pairs"])
     trainer.train_cases, trainer.search_cases = list(state["train_cases"]), list(state["search_cases"])

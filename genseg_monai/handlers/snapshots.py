@@ -20,7 +20,7 @@ _FROM = 0.6  # of the final fit: before it the learning rate is too high
 
 
 class Snapshots:
-    """Write ``models/snapshots/step_N.pt`` during the final fit.
+    """Write ``models/snapshots/step_N.pt`` during the final fit: of the running mean of the weights, if one is kept.
 
     Args:
         output_dir: the run's folder.
@@ -55,4 +55,4 @@ class Snapshots:
             return
         _, step = engine.schedule.locate(engine.state.iteration - 1)
         if step + 1 in self.steps(engine.schedule.steps[Phase.FINAL_FIT]):
-            save_file(engine.players.network.state_dict(), self.folder / f"step_{step + 1:06d}.pt")
+            save_file(engine.players.kept(), self.folder / f"step_{step + 1:06d}.pt")

@@ -258,6 +258,16 @@ def test_the_segmenter_may_end_with_the_mean_of_its_weights(kind):
         torch.testing.assert_close(trainer.network.state_dict()[name], value, msg=name)
 
 
+def test_whole_numbers_of_a_segmenter_are_not_averaged():
+    network = tiny.make_network()
+    network.register_buffer("labels", torch.arange(9, dtype=torch.uint8))
+    trainer = make_trainer(settings=LoopSettings(Shares(0, 1, 0, 1), (), outer_every=0, average=0.9))
+    trainer.players.network = network
+    for _ in range(20):
+        trainer.players.follow(0.9)
+    assert trainer.players.kept()["labels"].tolist() == list(range(9))
+
+
 def test_a_run_on_styles_moves_alpha_and_draws_whole_images():
     trainer = make_trainer(settings=LoopSettings(SHARES, outer_every=1, outer_after=1, synthesis="styles"))
     alpha = {name: value.detach().clone() for name, value in trainer.generator.arch_parameters().items()}

@@ -10,10 +10,10 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from genseg_monai.engines import Phase
+from genseg_monai.engines import LoopSettings, Phase
 from genseg_monai.handlers import CalibrationWriter, Snapshots
 from genseg_monai.metrics.calibration import calibrate, fit_temperature
-from tests.engines.tiny import differing, frozen_state, make_cases, make_trainer
+from tests.engines.tiny import SHARES, differing, frozen_state, make_cases, make_trainer
 
 
 def batches() -> list[dict[str, torch.Tensor]]:
@@ -53,15 +53,17 @@ def test_no_old_temperature_stays_where_nothing_validates(tmp_path: Path) -> Non
     assert not list((tmp_path / "models" / "calibration").iterdir())
 
 
-def test_snapshots_are_the_segmenter_at_their_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_snapshots_are_the_segmenter_at_their_steps(tmp_path: Path, average: float) -> None:
     (tmp_path / "models" / "snapshots").mkdir(parents=True)
     (tmp_path / "models" / "snapshots" / "step_000099.pt").write_bytes(b"of another run")
-    trainer = make_trainer(train_handlers=[Snapshots(tmp_path, count=2)], max_epochs=12)
+    settings = LoopSettings(SHARES, average=average)
+    trainer = make_trainer(train_handlers=[Snapshots(tmp_path, count=2)], max_epochs=12, settings=settings)
     seen: list[dict[str, torch.Tensor]] = []
 
     def note(engine: Any) -> None:
         if engine.phase is Phase.FINAL_FIT:
-            seen.append({name: value.clone() for name, value in engine.network.state_dict().items()})
+            seen.append({name: value.clone() for name, value in engine.players.kept().items()})
 
     trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
     trainer.run()
