@@ -166,6 +166,11 @@ class ResidentLoader:
         self._pools = [[self.pool[i] for i in numbers] for numbers in dealt]
         self._queues: list[list[int]] = [[] for _ in self._pools]
 
+    @property
+    def fewest_patients(self) -> int:
+        """Patients that a batch is drawn from, of the shard that has the fewest."""
+        return min(len({self.cases.groups[i] for i in pool}) for pool in self._pools)
+
     def over(self, pool: Sequence[int], *, batch_size: int, seed: int) -> ResidentLoader:
         """Return a second loader over some of the same cases, without copying them."""
         other = ResidentLoader(self.cases, batch_size=batch_size, seed=seed, shards=self.shards, shard=self.shard)
@@ -198,7 +203,11 @@ class ResidentLoader:
         return {CommonKeys.IMAGE: images, CommonKeys.LABEL: labels}
 
     def _take(self, pool: Sequence[int], queue: list[int], avoided: set[str]) -> list[int]:
-        """Take a batch off a queue, and prolong that where it is too short; who is passed over keeps the place."""
+        """Take a batch off a queue, and prolong that where it is too short.
+
+        Who is passed over keeps the place, and has no second one: else the queue would grow without end where one
+        patient has most of the cases.
+        """
         if avoided.issuperset(self.cases.groups[i] for i in pool):
             avoided = set()
         places: list[int] = []
@@ -206,7 +215,8 @@ class ResidentLoader:
         while len(places) < self.batch_size:
             if seen == len(queue):
                 order = torch.randperm(len(pool), generator=self._random)
-                queue += [pool[i] for i in order.tolist()]
+                waiting = {case for case in queue if self.cases.groups[case] in avoided}
+                queue += [case for case in (pool[i] for i in order.tolist()) if case not in waiting]
             if self.cases.groups[queue[seen]] not in avoided:
                 places.append(seen)
             seen += 1

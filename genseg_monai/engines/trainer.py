@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from genseg_monai.data.resident import ResidentLoader
-from genseg_monai.data.splits import search_split
 from genseg_monai.engines.acceleration import Acceleration
 from genseg_monai.engines.communication import Communication
 from genseg_monai.engines.conditions import Conditions, kind_of
@@ -31,10 +30,10 @@ from genseg_monai.engines.events import StageEvents
 from genseg_monai.engines.iterations import iterate
 from genseg_monai.engines.players import Players
 from genseg_monai.engines.schedule import BASELINES, Phase, Schedule
+from genseg_monai.engines.search_cases import divide_cases
 from genseg_monai.engines.settings import LoopSettings
 from genseg_monai.engines.shard_draws import by_shard
 from genseg_monai.engines.stages import Adversarial, Observer
-from genseg_monai.errors import UserError
 from genseg_monai.transforms import WarpRanges
 
 __all__ = ["GenSegTrainer"]
@@ -142,7 +141,7 @@ class GenSegTrainer(Trainer):
         self.search_scores: list[float] = []
         self.loader = train_data_loader
         self.batch_size = train_data_loader.batch_size
-        self.train_cases, self.search_cases = self._split(search_cases)
+        self.train_cases, self.search_cases = divide_cases(self.loader, self.schedule, self.settings, search_cases)
         self.search_loader = train_data_loader.over(
             self.search_cases, batch_size=min(self.settings.search_batch, len(self.search_cases)), seed=seed + 1
         )
@@ -176,19 +175,6 @@ class GenSegTrainer(Trainer):
     def genotype(self) -> Any:
         """The architecture found, None before."""
         return self.players.genotype
-
-    def _split(self, given: Sequence[int] | None) -> tuple[list[int], list[int]]:
-        """Divide the training cases, by patient, into those of stages I and II and those of stage III."""
-        everyone = list(range(len(self.loader.cases)))
-        if given is not None:
-            train = [i for i in everyone if i not in set(given)]
-            if not given or not train or not set(given) <= set(everyone):
-                raise UserError("search_cases", f"wanted some of the {len(everyone)} case numbers, got {list(given)}")
-            return train, list(given)
-        if not (self.schedule.steps[Phase.SEARCH] and self.settings.outer_every and self.settings.search_fraction):
-            return everyone, everyone
-        cases = [{"case": str(i), "group": group} for i, group in enumerate(self.loader.cases.groups)]
-        return search_split(cases, self.settings.search_fraction)
 
     def set_epochs(self, max_epochs: int) -> None:
         """Give the whole run another length, before it starts."""

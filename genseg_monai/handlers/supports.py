@@ -50,8 +50,9 @@ def choose_supports(labels: Tensor, pool: Sequence[int], size: int, seed: int = 
 class Supports:
     """Start an `InContextNetwork` from given weights, and fill it with training cases when the training begins.
 
-    Of the training cases only those are taken that stage III does not judge by. Put it after `Resume`: a run that is
-    continued has its supports in its checkpoint. The supports stay in ``model.pt``, as `InContextNetwork` says.
+    Of the training cases only those are taken that stage III does not keep to judge by; where it keeps none, it may
+    judge by the supports themselves, and a warning says so. Put it after `Resume`: a run that is continued has its
+    supports in its checkpoint. The supports stay in ``model.pt``, as `InContextNetwork` says.
 
     Args:
         network: the segmenter.
@@ -77,6 +78,8 @@ class Supports:
             logger.warning("universeg starts from random weights, %s", self.problem)
         cases = engine.loader.cases
         chosen = choose_supports(cases.labels, engine.train_cases, len(self.network.support_images), self.seed)
+        if engine.settings.outer_every and not set(chosen).isdisjoint(engine.search_cases):
+            logger.warning("stage III may judge by cases that the segmenter looks at; search_fraction keeps some apart")
         self.network.hold(cases.images[chosen], cases.labels[chosen])
         logger.info(
             "%d training cases are kept in the model as supports: share it as you would share them", len(chosen)

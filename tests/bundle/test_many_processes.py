@@ -24,7 +24,13 @@ pytestmark = pytest.mark.slow  # two processes import everything and train
 def out(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """What a short training by two processes has left."""
     folder = tmp_path_factory.mktemp("runs") / "both"
-    settings = TINY | {"baselines": [], "epoch_length": 4, "dataset_dir": DATA_2D, "output_dir": folder}
+    settings = TINY | {
+        "baselines": [],
+        "epoch_length": 4,
+        "search_fraction": 0.25,
+        "dataset_dir": DATA_2D,
+        "output_dir": folder,
+    }
     configs = ["bundle/configs/train.yaml", "bundle/configs/multi_gpu_train.yaml"]
     words = [*("-m", "torch.distributed.run", "--standalone", "--nnodes=1", "--nproc_per_node=2", "-m", "monai.bundle")]
     words += ["run", "training", "--config_file", str(configs)]

@@ -128,3 +128,21 @@ def test_a_pool_of_avoided_patients_alone_is_drawn_from_all_the_same():
     loader.use([0, 1], 2)
     loader.draw(avoid=[0])
     assert sorted(loader.drawn) == [0, 1]
+
+
+def test_who_is_avoided_waits_once():
+    groups = "a" * 9 + "bc"
+    cases = ResidentCases(torch.rand(11, 1, 2, 2), torch.zeros(11, 1, 2, 2, dtype=torch.uint8), groups)
+    loader = ResidentLoader(cases, batch_size=4, seed=0)
+    for _ in range(20):
+        loader.draw(avoid=[0])
+        assert set(loader.drawn) == {9, 10}
+        assert len(loader.state_dict()["queues"][0]) <= 11
+    loader.draw()
+    assert len(set(loader.drawn) & set(range(9))) == 4
+
+
+@pytest.mark.parametrize(("shards", "fewest"), [(1, 4), (2, 2), (4, 1), (5, 4)])
+def test_patients_of_a_batch(shards, fewest):
+    cases = ResidentCases(torch.rand(6, 1, 2, 2), torch.zeros(6, 1, 2, 2, dtype=torch.uint8), "aabbcd")
+    assert ResidentLoader(cases, batch_size=2, seed=0, shards=shards).fewest_patients == fewest

@@ -119,6 +119,17 @@ def test_a_search_that_keeps_no_case_judges_each_update_by_patients_who_had_no_p
     assert set.union(*(judging for _, judging in pairs)) == set("abcd")
 
 
+@pytest.mark.parametrize(("count", "settings", "told"), [
+    (2, LoopSettings(SEARCH_AND_FIT, outer_after=1), True),
+    (3, LoopSettings(SEARCH_AND_FIT, outer_after=1), False),
+    (2, LoopSettings(SEARCH_AND_FIT, outer_every=0), False),
+    (8, LoopSettings(SEARCH_AND_FIT, outer_after=1, search_fraction=0.8), False),
+])  # fmt: skip
+def test_a_batch_that_leaves_no_patient_to_judge_by_is_told(caplog, count, settings, told):
+    make_trainer(cases=make_cases(count), settings=settings, max_epochs=20)
+    assert ("stage III then judges an update by those who made it" in caplog.text) is told
+
+
 @pytest.mark.parametrize("given", [[], [0, 1, 2, 3, 4, 5], [6], [-1]])
 def test_search_cases_that_cannot_be_say_so(given):
     with pytest.raises(UserError, match="search_cases: wanted"):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from genseg_monai.data.resident import ResidentCases
+from genseg_monai.engines.settings import LoopSettings
 from genseg_monai.errors import UserError
 from genseg_monai.handlers.supports import Supports, choose_supports
 from genseg_monai.networks.in_context_network import InContextNetwork
@@ -28,7 +29,13 @@ def engine(iteration: int = 0) -> SimpleNamespace:
     labels = torch.tensor([1, 1, 2, 0, 2]).reshape(5, 1, 1, 1).expand(5, 1, 8, 8)
     cases = ResidentCases(torch.arange(5.0).reshape(5, 1, 1, 1).expand(5, 1, 8, 8) / 5, labels.byte(), "abcde")
     state = SimpleNamespace(iteration=iteration)
-    return SimpleNamespace(state=state, loader=SimpleNamespace(cases=cases), train_cases=[0, 1, 2, 3])
+    return SimpleNamespace(
+        state=state,
+        loader=SimpleNamespace(cases=cases),
+        train_cases=[0, 1, 2, 3],
+        search_cases=[4],
+        settings=LoopSettings(),
+    )
 
 
 def weights(path: Path, dims: int = 2) -> dict[str, torch.Tensor]:
@@ -66,6 +73,18 @@ def test_network_starts_from_the_weights_and_keeps_training_cases(tmp_path, capl
     assert float(segmenter.support_images.max()) < 0.7, "a case of stage III"
     assert "2 training cases are kept in the model" in caplog.text
     assert "random weights" not in caplog.text
+    assert "stage III may judge" not in caplog.text
+
+
+def test_a_search_that_keeps_no_case_judges_by_supports_and_that_is_told(tmp_path, caplog):
+    given = engine()
+    given.search_cases = given.train_cases
+    Supports(network(), tmp_path / "none.pt")(given)
+    assert "stage III may judge by cases that the segmenter looks at" in caplog.text
+    caplog.clear()
+    given.settings = LoopSettings(outer_every=0)
+    Supports(network(), tmp_path / "none.pt")(given)
+    assert "stage III" not in caplog.text
 
 
 def test_a_run_that_is_continued_has_its_supports(tmp_path):
