@@ -53,8 +53,10 @@ def kind_of(generator: Any, wanted: PairKind | str | None = None) -> PairKind:
         wanted: what it was trained for; by default scenes, if it is given real images.
 
     Raises:
-        UserError: it was not trained for that.
+        UserError: it was not trained for that, or there is no such kind.
     """
+    if wanted and wanted not in list(PairKind):
+        raise UserError("synthesis", f"wanted one of {', '.join(PairKind)}, got '{wanted}'")
     kind = PairKind(wanted or (PairKind.SCENES if generator.scene else PairKind.MASKS))
     if generator.scene is not (kind is not PairKind.MASKS):
         able = "scenes or styles" if generator.scene else "masks"

@@ -55,8 +55,8 @@ class BatchAugment:
         intensity: how far the intensity of the images changes; None leaves it as it is.
         probability: chance of an item being moved, in [0, 1].
         padding: what lies outside the images: `border` repeats the edge, `zeros` is black.
-        paste: chance that the moved objects of another item are laid over an item, in [0, 1]: copy-paste (Ghiasi et
-            al., CVPR 2021).
+        paste: chance that the moved objects of an item drawn from the batch, which may be its own, are laid over an
+            item, in [0, 1]: copy-paste (Ghiasi et al., CVPR 2021).
 
     Example:
         >>> images, masks = torch.rand(2, 1, 16, 16), torch.ones(2, 2, 16, 16) / 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
 
-from genseg_monai.engines.conditions import Conditions, PairKind
+from genseg_monai.engines.conditions import Conditions, PairKind, kind_of
 from genseg_monai.errors import UserError
 from genseg_monai.transforms import BatchAugment, IntensityRanges, WarpRanges, apply_warp, draw_warp
 from genseg_monai.transforms.batch_augment import warp_images
@@ -162,6 +164,8 @@ def test_wrong_settings() -> None:
         Conditions("images")
     with pytest.raises(UserError, match=r"blank: wanted a probability in \[0, 1\], got 2"):
         Conditions("scenes", blank=2)
+    with pytest.raises(UserError, match="synthesis: wanted one of masks, scenes, styles, got 'images'"):
+        kind_of(SimpleNamespace(scene=True), "images")
     with pytest.raises(UserError, match="place: wanted one of own, anywhere, beside, got 'here'"):
         Conditions("scenes", place="here")
     with pytest.raises(UserError, match="margin: wanted 0 voxels or more, got -1"):
