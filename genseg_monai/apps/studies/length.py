@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from genseg_monai.apps.studies.budget import Costs, measure_costs, updates_within
 from genseg_monai.apps.studies.ledger import Ledger
@@ -61,6 +62,7 @@ def settle(
                     folder, f"wanted the study that is there, of {kept.updates} updates a cell (--budget "
                     f"{facts['budget']}), got another length; leave it out, or give another --out",
                 )  # fmt: skip
+            _tell_of_new_defaults(facts.get("config", {}), _plain_values(kept))
             if keep:
                 write_study(folder, kept, facts)
             return kept, facts["costs"]
@@ -72,8 +74,27 @@ def settle(
             settings = replace(settings, updates=updates_within(settings, costs, seconds, len(devices)))
         if keep:
             facts = {"budget": budget, "costs": costs, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-            write_study(folder, settings, facts | {"command": sys.argv})
+            write_study(folder, settings, facts | {"command": sys.argv, "config": _plain_values(settings)})
     return settings, costs
+
+
+def _plain_values(settings: StudySettings) -> dict[str, Any]:
+    """Return the entries of the configuration that are numbers, words or switches."""
+    return {
+        name: value
+        for name, value in settings.config().items()
+        if isinstance(value, int | float | str) and not str(value).startswith(("$", "@"))
+    }
+
+
+def _tell_of_new_defaults(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn where the cells to come would be trained otherwise than those that are there."""
+    changed = [f"{name} {value} then, {now[name]} now" for name, value in then.items() if now.get(name, value) != value]
+    if changed:
+        logger.warning(
+            "defaults have changed since this study began (%s): its old cells cannot be compared with new ones; "
+            "give another --out", "; ".join(changed),
+        )  # fmt: skip
 
 
 def rounded_updates(updates: int) -> tuple[int, int]:
