@@ -56,7 +56,8 @@ def start(arguments: argparse.Namespace, seed: int, folder: str) -> tuple[GenSeg
         [str(path) for path in config_files(arguments.preset)], workflow_type="train", logging_file=False,
         dataset_dir=arguments.data, output_dir=f"{folder}/out", device="cpu", seed=seed, rehearse=False,
         baselines=[], final_scores=False, outer_every=1, outer_after=0, batch_size=arguments.batch,
-        search_batch=arguments.search_batch, **overrides,
+        search_batch=arguments.search_batch, search_fraction=arguments.search_fraction, warp_real=arguments.warp_real,
+        **overrides,
     )  # fmt: skip
     begun.initialize()
     trainer = begun.parser.get_parsed_content("train#trainer")
@@ -164,6 +165,13 @@ def main() -> None:
     parser.add_argument("--segmenter", default="unet_small")
     parser.add_argument("--batch", type=int, default=4, help="of real pairs, and of synthetic ones")
     parser.add_argument("--search-batch", type=int, default=4, help="cases of the search loss")
+    parser.add_argument(
+        "--search-fraction",
+        type=float,
+        default=0.25,
+        help="of the training cases, kept for the search; 0: all train",
+    )
+    parser.add_argument("--warp-real", action="store_true", help="the generator learns from moved images")
     parser.add_argument("--warm-up", type=int, default=200, help="iterations of stage I alone")
     parser.add_argument("--search", type=int, default=80, help="iterations of all stages before the state looked at")
     parser.add_argument("--draws", type=int, default=16, help="hypergradients of that state")
