@@ -74,7 +74,9 @@ def _fit(
     trainer: GenSegTrainer, phase: Phase, step: int, images: Tensor, masks: Tensor, observe: Observer
 ) -> dict[str, Any]:
     """Stage II alone: of the final fit, or of a baseline, which has no synthetic pairs."""
-    synthetic = trainer.synthesise(images, masks) if phase is Phase.FINAL_FIT and trainer.settings.synthetic else None
+    share = trainer.schedule.fitted(phase, step)
+    drawn = phase is Phase.FINAL_FIT and trainer.settings.synthetic_after(share)
+    synthetic = trainer.synthesise(images, masks) if drawn else None
     wanted = phase is Phase.AUGMENT or (phase is Phase.FINAL_FIT and trainer.settings.augment_real)
     fitted, shown = _augmented(trainer, images, masks, wanted)
     losses = segmenter_step(
@@ -83,7 +85,7 @@ def _fit(
         trainer.players.segmenter_optimizer,
         *fitted,
         synthetic,
-        gamma=trainer.settings.gamma_after(trainer.schedule.fitted(phase, step)),
+        gamma=trainer.settings.gamma_after(share),
         forward=trainer.acceleration.forward,
         average=trainer.communication.average,
         observe=observe,

@@ -32,6 +32,8 @@ class LoopSettings:
         place: where in a scene the object goes, see `Place`.
         warp_real: whether stage I is shown the real pairs moved and bent, see `Conditions`.
         synthetic: whether the final fit sees synthetic pairs at all; without them its batches are real pairs alone.
+        synthetic_until: share of the segmenter's updates, in [0, 1], after which the final fit does without synthetic
+            pairs; as many real ones take their place.
         gamma_ramp: share of the segmenter's updates over which gamma grows from nothing, in [0, 1].
         average: what a running mean of the segmenter's weights keeps at each update, in [0, 1); 0.99: a mean over about
             a hundred. The final fit ends with the mean; 0 takes the last weights themselves.
@@ -58,6 +60,7 @@ class LoopSettings:
     place: Place | str = Place.OWN
     warp_real: bool = True
     synthetic: bool = True
+    synthetic_until: float = 1.0
     gamma_ramp: float = 0.0
     average: float = 0.0
 
@@ -78,14 +81,19 @@ class LoopSettings:
         for name in ("search_fraction", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(name, f"wanted a fraction in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.gamma_ramp <= 1:
-            raise UserError("gamma_ramp", f"wanted a share in [0, 1], got {self.gamma_ramp}")
+        for name in ("gamma_ramp", "synthetic_until"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(name, f"wanted a share in [0, 1], got {getattr(self, name)}")
         if not self.epsilon > 0:
             raise UserError("epsilon", f"wanted a length above 0, got {self.epsilon}")
 
     def gamma_after(self, share: float) -> float:
         """Return the weight of the synthetic pairs when the segmenter has made ``share`` of its updates."""
         return self.gamma if share >= self.gamma_ramp else self.gamma * share / self.gamma_ramp
+
+    def synthetic_after(self, share: float) -> bool:
+        """Tell whether the final fit's update that makes it ``share`` of all has synthetic pairs."""
+        return self.synthetic and share <= self.synthetic_until
 
     def outer_due(self, step: int) -> bool:
         """Tell whether stage III follows this iteration of the search phase."""

@@ -201,6 +201,9 @@ class GenSegTrainer(Trainer):
         if phase is not self.phase:
             self.enter(phase)
         self.players.set_rates(self.schedule, phase, step)
+        if phase is Phase.FINAL_FIT and self.settings.synthetic:
+            drawn = self.settings.synthetic_after(self.schedule.fitted(phase, step))
+            self.loader.batch_size = self.batch_size if drawn else 2 * self.batch_size
 
     def enter(self, phase: Phase) -> None:
         """Leave the present phase for another one: other cases, and where it is due another generator or segmenter."""

@@ -96,8 +96,8 @@ def test_dropout_masks_and_norm_buffers_continue_too(tmp_path, whole, kind, iter
     assert differing(frozen_state(resumed(tmp_path / "state.pt", kind=kind)), whole[kind]) == []
 
 
-def test_the_mean_of_the_weights_continues(tmp_path):
-    settings = LoopSettings(SHARES, outer_every=1, outer_after=1, average=0.9)
+def test_the_mean_of_the_weights_and_late_batches_continue(tmp_path):
+    settings = LoopSettings(SHARES, outer_every=1, outer_after=1, average=0.9, synthetic_until=0.75)
     trainer = build(settings=settings)
     seeded(trainer)
     trainer.run()

@@ -240,6 +240,20 @@ def test_the_synthetic_pairs_may_come_in_by_and_by(monkeypatch):
     assert weights == {Phase.SEARCH: [0.5, 1.0, 1.5, 2.0], Phase.FINAL_FIT: [2.0] * 4}
 
 
+def test_real_pairs_may_take_the_place_of_synthetic_ones_towards_the_end(monkeypatch):
+    seen: list[tuple[int, int]] = []
+    step = iterations.segmenter_step
+
+    def noted(*args: Any, **named: Any) -> Any:
+        seen.append((len(args[3]), 0 if args[5] is None else len(args[5][0])))
+        return step(*args, **named)
+
+    monkeypatch.setattr(iterations, "segmenter_step", noted)
+    settings = LoopSettings(Shares(0, 1, 0, 1), (), outer_every=0, synthetic_until=0.75)
+    make_trainer(settings=settings, max_epochs=2, epoch_length=4).run()
+    assert seen == [(2, 2)] * 6 + [(4, 0)] * 2
+
+
 @pytest.mark.parametrize("kind", ["plain", "batch_norm"])
 def test_the_segmenter_may_end_with_the_mean_of_its_weights(kind):
     settings = LoopSettings(Shares(0, 1, 0, 1), (), outer_every=0, average=0.75)
