@@ -94,6 +94,10 @@ def test_too_few_cases_or_patients_to_keep_some_say_so():
     cases = make_cases(6)
     with pytest.raises(UserError, match="training cases: wanted at least 2 patients"):
         make_trainer(cases=ResidentCases(cases.images, cases.labels, ["one"] * 6), settings=kept)
+    alone = ResidentCases(cases.images, cases.labels, ["one"] * 6)
+    with pytest.raises(UserError, match="training cases: wanted at least 2 patients, .* got all 6 cases of one"):
+        make_trainer(cases=alone)
+    make_trainer(cases=alone, settings=LoopSettings(outer_every=0))
 
 
 def test_a_search_that_keeps_no_case_judges_each_update_by_patients_who_had_no_part_in_it(monkeypatch):
