@@ -14,7 +14,7 @@ __all__ = ["LoopSettings"]
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Settings of `GenSegTrainer`.
+    """Settings of `GenSegTrainer`; the bundle's `train.yaml` has what was found to be better than these defaults.
 
     Args:
         shares: how the iterations are divided over the phases.
@@ -58,7 +58,7 @@ class LoopSettings:
     augment_real: bool = True
     synthesis: PairKind | str = PairKind.MASKS
     place: Place | str = Place.OWN
-    warp_real: bool = True
+    warp_real: bool = False
     synthetic: bool = True
     synthetic_until: float = 1.0
     gamma_ramp: float = 0.0

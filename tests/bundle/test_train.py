@@ -81,7 +81,7 @@ def test_every_setting_of_the_loop_reaches_it(monkeypatch, tmp_path):
     monkeypatch.setattr(GenSegTrainer, "run", lambda trainer: found.append(trainer))
     given = {"gamma": 0.5, "outer_every": 3, "outer_after": 7, "estimator": "one_sided", "search_fraction": 0.4}
     given |= {"augment_real": False, "baselines": ["augment"], "shares#search": 0.5, "epsilon": 0.05, "search_batch": 3}
-    given |= {"synthesis": "scenes", "place": "anywhere", "warp_real": False, "synthetic": False}
+    given |= {"synthesis": "scenes", "place": "anywhere", "warp_real": True, "synthetic": False}
     given |= {"gamma_ramp": 0.2, "average": 0.9, "synthetic_until": 0.8}
     run(SHIPPED, dataset_dir=DATA_2D, output_dir=str(tmp_path), learning_rate=0.02, arch_rate=0.03, **given)
     settings = vars(found[0].settings)

@@ -161,7 +161,7 @@ def arm_overrides(cell: Cell, config: Mapping[str, Any], *, epoch: int, factor: 
     if cell.arm is Arm.NO_SEARCH:
         changes["outer_every"] = 0
     if cell.arm is Arm.PAPER:
-        changes |= {"search_fraction": 0.25, "synthesis": "masks", "warp_real": False}
+        changes |= {"search_fraction": 0.25, "synthesis": "masks", "warp_real": False, "synthetic_until": 1.0}
     if cell.arm in (Arm.SCENES, Arm.STYLES):
         changes["synthesis"] = str(cell.arm)
     if cell.arm is Arm.NNUNET_STYLE:

@@ -38,7 +38,7 @@ class Arm(StrEnum):
     GENSEG = "genseg"
     """GenSeg: three stages, the architecture searched, derived, fine-tuned; the final fit on real and synthetic."""
     PAPER = "paper"
-    """GenSeg as published: cases kept for the search alone, whole images from masks, a generator of unmoved pairs."""
+    """GenSeg as published: cases kept for the search, a generator of unmoved pairs, synthetic pairs to the end."""
     SCENES = "scenes"
     """GenSeg whose synthetic pairs are scenes: objects made part of the real images of other cases."""
     STYLES = "styles"

@@ -73,7 +73,7 @@ def differing(one: Arm, other: Arm) -> set[str]:
 def test_arms_differ_in_what_is_said() -> None:
     assert differing(Arm.GENSEG, Arm.NO_SEARCH) == {"outer_every"}
     assert differing(Arm.GENSEG, Arm.SCENES) == differing(Arm.GENSEG, Arm.STYLES) == {"synthesis"}
-    assert differing(Arm.GENSEG, Arm.PAPER) == {"search_fraction", "synthesis", "warp_real"}
+    assert differing(Arm.GENSEG, Arm.PAPER) == {"search_fraction", "synthesis", "warp_real", "synthetic_until"}
     assert differing(Arm.GENSEG, Arm.SEPARATE) == {"shares", "max_epochs"}
     assert differing(Arm.PLAIN, Arm.AUGMENT) == {"augment_real"}
     for arm in (Arm.ROTATE, Arm.FLIP, Arm.TRANSLATE, Arm.COMBINE):
