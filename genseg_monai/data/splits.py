@@ -17,7 +17,7 @@ from genseg_monai.data.cases import data_folder, find_cases
 from genseg_monai.data.layouts import read_json
 from genseg_monai.errors import UserError
 
-__all__ = ["Splits", "group_of", "pick_groups", "read_splits", "search_split"]
+__all__ = ["Splits", "group_of", "pick_groups", "read_splits", "refuse_too_few", "search_split"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,26 @@ def read_splits(
     return splits
 
 
+def refuse_too_few(groups: Sequence[str]) -> None:
+    """Refuse a search in which some patients cannot judge what others have taught.
+
+    Args:
+        groups: patient of each training case.
+
+    Raises:
+        UserError: fewer than four cases or two patients.
+    """
+    if len(groups) < _FEWEST_TO_SEARCH:
+        raise UserError(
+            "training cases",
+            f"wanted at least {_FEWEST_TO_SEARCH} for the search, got {len(groups)}; label more or hold out fewer",
+        )
+    if len(set(groups)) < 2:
+        raise UserError(
+            "training cases", f"wanted at least 2 patients, got all {len(groups)} cases of one; add another one"
+        )
+
+
 def search_split(
     cases: Sequence[Mapping[str, Any]], fraction: float = 0.25, seed: int = 0
 ) -> tuple[list[int], list[int]]:
@@ -105,16 +125,7 @@ def search_split(
     if not 0 < fraction < 1:
         raise UserError("search fraction", f"wanted a number between 0 and 1, got {fraction}; 0.25 is usual")
     groups = [group_of(case, i) for i, case in enumerate(cases)]
-    if len(cases) < _FEWEST_TO_SEARCH:
-        raise UserError(
-            "training cases",
-            f"wanted at least {_FEWEST_TO_SEARCH} to divide for the search, got {len(cases)}; label more or hold out "
-            "fewer",
-        )
-    if len(set(groups)) < 2:
-        raise UserError(
-            "training cases", f"wanted at least 2 patients, got all {len(cases)} cases of one; add another one"
-        )
+    refuse_too_few(groups)
     chosen = pick_groups(groups, fraction, seed)
     search = [i for i, group in enumerate(groups) if group in chosen]
     train = [i for i, group in enumerate(groups) if group not in chosen]

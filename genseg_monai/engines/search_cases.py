@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from genseg_monai.data.resident import ResidentLoader
-from genseg_monai.data.splits import search_split
+from genseg_monai.data.splits import refuse_too_few, search_split
 from genseg_monai.engines.schedule import Phase, Schedule
 from genseg_monai.engines.settings import LoopSettings
 from genseg_monai.errors import UserError
@@ -41,12 +41,8 @@ def divide_cases(
     if searched and settings.search_fraction:
         cases = [{"case": str(i), "group": group} for i, group in enumerate(loader.cases.groups)]
         return search_split(cases, settings.search_fraction)
-    if searched and len(set(loader.cases.groups)) < 2:
-        raise UserError(
-            "training cases",
-            f"wanted at least 2 patients, one to judge what the other has taught, got all {len(everyone)} cases of "
-            "one; label another one, or leave out the search (outer_every 0)",
-        )
+    if searched:
+        refuse_too_few(loader.cases.groups)
     if searched and loader.fewest_patients <= loader.batch_size:
         logger.warning(
             "a batch of %d may hold all %d patients: stage III then judges an update by those who made it; "

@@ -225,7 +225,7 @@ def test_wrong_use_is_told_in_one_line(tmp_path, capsys, monkeypatch, words, tol
         ({"budget": "soon"}, "--budget: wanted a time such as 90s, 30m or 1.5h, got 'soon'"),
         ({"segmenter": "vgg"}, "segmenter: wanted one of unet, "),
         ({"estimator": "guess"}, "estimator: wanted one of "),
-        ({"search_fraction": "2"}, "search_fraction: wanted a fraction in .0, 1., got 2"),
+        ({"search_fraction": "2"}, "search_fraction: wanted a fraction in [0, 1), got 2"),
         ({"gamma": "-1"}, "gamma: wanted a number of at least 0"),
         ({"baselines": "[nnunet]"}, "baselines: wanted any of plain, augment, got 'nnunet'"),
         ({"shares#search": "-1"}, "shares: wanted four weights >= 0"),
@@ -247,7 +247,7 @@ def test_too_few_cases_are_told_in_one_line(tmp_path, capsys):
     assert main(["train", "--data", "phantom://2d?cases=3&size=32", "--out", str(out), *TINY]) == 2
     assert not out.exists()
     assert last_line(capsys) == (
-        "genseg: training cases: wanted at least 4 to divide for the search, got 1; label more or hold out fewer"
+        "genseg: training cases: wanted at least 4 for the search, got 1; label more or hold out fewer"
     )
 
 

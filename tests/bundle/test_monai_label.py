@@ -115,7 +115,7 @@ def test_too_few_labels_are_told_to_the_client(trained: dict, server: LabelServe
         server.ask("DELETE", f"/datastore/label?id=case{i}&tag=final").raise_for_status()
     status = server.train(max_epochs=1)
     assert status["status"] == "ERROR"
-    assert status["details"][-1].startswith("genseg: training cases: wanted at least 2 patients, one to judge")
+    assert status["details"][-1].startswith("genseg: training cases: wanted at least 4 for the search, got 1")
     assert (bundle / "models" / "model.pt").read_bytes() == before
 
 

@@ -47,7 +47,7 @@ def test_the_search_split_says_what_it_did_without_names(caplog: pytest.LogCaptu
 
 
 def test_too_few_to_search() -> None:
-    with pytest.raises(UserError, match="wanted at least 4 to divide for the search, got 3"):
+    with pytest.raises(UserError, match="wanted at least 4 for the search, got 3"):
         search_split(many(1, 1, 1))
     with pytest.raises(UserError, match="wanted at least 2 patients, got all 5 cases of one"):
         search_split(many(5))

@@ -95,7 +95,7 @@ def test_too_few_cases_or_patients_to_keep_some_say_so():
     with pytest.raises(UserError, match="training cases: wanted at least 2 patients"):
         make_trainer(cases=ResidentCases(cases.images, cases.labels, ["one"] * 6), settings=kept)
     alone = ResidentCases(cases.images, cases.labels, ["one"] * 6)
-    with pytest.raises(UserError, match="training cases: wanted at least 2 patients, .* got all 6 cases of one"):
+    with pytest.raises(UserError, match="training cases: wanted at least 2 patients, got all 6 cases of one"):
         make_trainer(cases=alone)
     make_trainer(cases=alone, settings=LoopSettings(outer_every=0))
 
@@ -130,7 +130,9 @@ def test_a_search_that_keeps_no_case_judges_each_update_by_patients_who_had_no_p
     (8, LoopSettings(SEARCH_AND_FIT, outer_after=1, search_fraction=0.8), False),
 ])  # fmt: skip
 def test_a_batch_that_leaves_no_patient_to_judge_by_is_told(caplog, count, settings, told):
-    make_trainer(cases=make_cases(count), settings=settings, max_epochs=20)
+    cases = make_cases(8)
+    cases.groups = tuple(str(i % count) for i in range(8))
+    make_trainer(cases=cases, settings=settings, max_epochs=20)
     assert ("stage III then judges an update by those who made it" in caplog.text) is told
 
 

@@ -163,7 +163,7 @@ def test_the_record_says_how_the_run_came_about(tmp_path):
     assert held["finished"] is True
     assert (held["seed"], held["more"], held["device"]) == (3, 1, "cpu")
     assert held["dataset_dir"] == str(data)
-    assert held["cases"] == {"training": 6, "search": 2}
+    assert held["cases"] == {"training": 6, "search": 6}
     assert held["iterations"] == {str(phase): steps for phase, steps in trainer.schedule.steps.items()}
     assert held["settings"]["outer_every"] == 1
     assert held["settings"]["shares"]["search"] == 0.35

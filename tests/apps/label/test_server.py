@@ -110,7 +110,7 @@ def test_one_label_is_enough_for_universeg(untrained: dict, folder: Path) -> Non
 
 
 def test_two_or_three_labels_are_too_few_to_train_on_and_the_client_is_told(untrained: dict) -> None:
-    said = "wanted at least 4 to divide for the search, got 3; label more or hold out fewer"
+    said = "wanted at least 4 for the search, got 3; label more or hold out fewer"
     assert untrained["two, waited for"].status_code == 400
     assert said.replace("got 3", "got 2") in untrained["two, waited for"].json()["detail"]
     assert untrained["three"]["status"] == "ERROR"
