@@ -121,9 +121,6 @@ class ResidentLoader:
     them than shards) and draws ``batch_size`` of its cases. The draws of all shards come from one random state, which
     is the same everywhere: one process with all shards draws what the others draw together.
 
-    Attributes:
-        drawn: case numbers of the latest batch, of all shards.
-
     Args:
         dataset: a map-style data set, or cases already read: `ResidentCases`, or `PatchCases` of large images.
         batch_size: cases a batch, of each shard.
@@ -131,6 +128,9 @@ class ResidentLoader:
         seed: of the order.
         shards: how many the patients are dealt to.
         shard: the one to draw from; all of them, one after the other, if None.
+
+    Attributes:
+        drawn: case numbers of the latest batch, of all shards.
 
     Example:
         >>> cases = ResidentCases(torch.rand(4, 1, 8, 8), torch.zeros(4, 1, 8, 8, dtype=torch.uint8), "abcd")

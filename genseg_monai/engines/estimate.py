@@ -39,6 +39,7 @@ class Estimate:
         seconds: of one iteration, by phase, stage III left out.
         peak_bytes: of the process (CPU) or of the device's allocations (CUDA).
         outer: seconds of a step of stage III.
+        real: seconds of an iteration of the final fit that does without synthetic pairs.
         settings: of the loop: which iterations of the search have such a step.
         ends: seconds besides all iterations.
         busy: wall-clock seconds for each second of CPU time: 1 for one thread on a machine with nothing else to do,
@@ -48,6 +49,7 @@ class Estimate:
     seconds: Mapping[Phase, float]
     peak_bytes: int
     outer: float = 0.0
+    real: float = 0.0
     settings: LoopSettings = field(default_factory=lambda: LoopSettings(outer_every=0))
     ends: float = 0.0
     busy: float = 1.0
@@ -55,8 +57,17 @@ class Estimate:
     def total(self, schedule: Schedule, *, cpu: bool = False) -> float:
         """Return the seconds of a whole run: wall-clock on a machine as busy as now, or of CPU time."""
         plain = sum(self.seconds[phase] * steps for phase, steps in schedule.steps.items() if steps)
+        if late := _late(self.settings, schedule):
+            plain += (self.real - self.seconds[Phase.FINAL_FIT]) * late
         due = sum(self.settings.outer_due(step) for step in range(schedule.steps.get(Phase.SEARCH, 0)))
         return (_OVERHEAD * (plain + self.outer * due) + self.ends) / (self.busy if cpu else 1.0)
+
+
+def _late(settings: LoopSettings, schedule: Schedule) -> int:
+    """Return how many iterations of the final fit do without the synthetic pairs that the others have."""
+    steps = range(schedule.steps.get(Phase.FINAL_FIT, 0))
+    shares = (schedule.fitted(Phase.FINAL_FIT, step) for step in steps)
+    return sum(settings.synthetic and not settings.synthetic_after(share) for share in shares)
 
 
 class Cost(NamedTuple):
@@ -90,7 +101,7 @@ def _rehearse(trainer: GenSegTrainer, repeats: int, kept: IO[bytes], any_length:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     costs: dict[Phase, Cost] = {}
-    outer = Cost(0.0, 0.0)
+    outer = real = Cost(0.0, 0.0)
     try:
         for phase in (phase for phase, steps in trainer.schedule.steps.items() if steps):
             trainer.enter(phase)
@@ -98,12 +109,14 @@ def _rehearse(trainer: GenSegTrainer, repeats: int, kept: IO[bytes], any_length:
             if phase is Phase.SEARCH and outer_due:
                 due = _timed(trainer, phase, first, repeats)
                 outer = Cost(*(max(0.0, a - b) for a, b in zip(due, costs[phase], strict=True)))
+            if phase is Phase.FINAL_FIT and _late(trainer.settings, trainer.schedule):
+                real = _timed(trainer, phase, trainer.schedule.steps[phase] - 1, repeats)
     finally:
         peak = _peak(device)
         trainer.rehearsing, trainer.players = False, players
         kept.seek(0)
         load_state(trainer, torch.load(kept, weights_only=True))
-    everything = [*costs.values(), outer]
+    everything = [*costs.values(), outer, real]
     busy = sum(cost.wall for cost in everything) / max(1e-9, sum(cost.cpu for cost in everything))
     # the CPU time of each, which other work on the machine does not blur; on a GPU it says nothing
     scale, clock = (1.0, 0) if device.type == "cuda" else (busy, 1)
@@ -111,6 +124,7 @@ def _rehearse(trainer: GenSegTrainer, repeats: int, kept: IO[bytes], any_length:
         {phase: scale * cost[clock] for phase, cost in costs.items()},
         peak,
         scale * outer[clock],
+        scale * real[clock],
         trainer.settings,
         scale * _ENDS,
         busy,
@@ -120,6 +134,7 @@ def _rehearse(trainer: GenSegTrainer, repeats: int, kept: IO[bytes], any_length:
 def _timed(trainer: GenSegTrainer, phase: Phase, step: int, repeats: int) -> Cost:
     observe: Observer = lambda event, **values: None  # noqa: E731
     found: list[Cost] = []
+    trainer.size_batch(phase, step)
     for _ in range(repeats + 1):
         wall, cpu = _clock(trainer.state.device), time.process_time()
         batch = trainer.loader.draw()

@@ -201,6 +201,10 @@ class GenSegTrainer(Trainer):
         if phase is not self.phase:
             self.enter(phase)
         self.players.set_rates(self.schedule, phase, step)
+        self.size_batch(phase, step)
+
+    def size_batch(self, phase: Phase, step: int) -> None:
+        """Let the next batch be as large as this iteration wants it: real pairs take the place of synthetic ones."""
         if phase is Phase.FINAL_FIT and self.settings.synthetic:
             drawn = self.settings.synthetic_after(self.schedule.fitted(phase, step))
             self.loader.batch_size = self.batch_size if drawn else 2 * self.batch_size

@@ -85,6 +85,40 @@ def test_the_search_costs_what_its_outer_steps_cost(monkeypatch, every, due):
     assert found.total(trainer.schedule, cpu=True) == pytest.approx(found.total(trainer.schedule) / 2)
 
 
+@pytest.mark.parametrize(("until", "late"), [(1.0, 0), (0.75, 5), (0.5, 10)])
+def test_the_final_fit_costs_what_it_costs_with_synthetic_pairs_and_without(monkeypatch, until, late):
+    settings = LoopSettings(Shares(0, 1, 0, 1), (), outer_every=0, synthetic_until=until)
+    trainer = make_trainer(settings=settings, max_epochs=5)
+
+    def timed(trainer: Any, phase: Phase, step: int, repeats: int) -> Cost:
+        trainer.size_batch(phase, step)
+        return Cost(2.0, 2.0) if trainer.loader.batch_size == trainer.batch_size else Cost(3.0, 3.0)
+
+    monkeypatch.setattr(estimate, "_timed", timed)
+    found = measure(trainer)
+    assert trainer.schedule.steps[Phase.FINAL_FIT] == 10
+    assert found.total(trainer.schedule) == pytest.approx(
+        1.1 * (10 * 2.0 + (10 - late) * 2.0 + late * 3.0) + found.ends
+    )
+
+
+def test_the_rehearsal_sees_the_largest_batch_of_the_final_fit(monkeypatch):
+    settings = LoopSettings(Shares(0, 1, 0, 1), (), outer_every=0, synthetic_until=0.75)
+    trainer = make_trainer(settings=settings, max_epochs=5)
+    seen: set[tuple[Phase, int]] = set()
+    take = trainer.take
+
+    def noted(phase: Phase, step: int, images: Any, *rest: Any) -> Any:
+        seen.add((phase, len(images)))
+        return take(phase, step, images, *rest)
+
+    monkeypatch.setattr(trainer, "take", noted)
+    measure(trainer, repeats=1)
+    batch = trainer.batch_size
+    assert seen == {(Phase.SEARCH, batch), (Phase.FINAL_FIT, batch), (Phase.FINAL_FIT, 2 * batch)}
+    assert trainer.loader.batch_size == batch
+
+
 @pytest.mark.parametrize(("after", "any_length", "due"), [(3, False, True), (20, False, False), (20, True, True)])
 def test_stage_three_is_rehearsed_where_the_search_lasts_until_it_or_may_come_to(monkeypatch, after, any_length, due):
     settings = LoopSettings(SEARCH_ALONE, (), outer_every=4, outer_after=after)
